@@ -9,6 +9,20 @@
 //! |---|---|
 //! | [`identity`] | agent ids, keys, signatures, key files, the roster |
 //! | [`message`] | IFMessage v2.1: canonical bytes, sign, verify |
+//! | [`witness`] | the log of what was offered, said and refused |
+//! | [`swarm`] | the swarm file |
+//! | [`mesh`] | pure decisions: who dials, glare, replay, order, acknowledgements |
+//! | [`signal`] | introduction of agents: frames, server, client |
+//! | [`link`] | one WebRTC connection to one peer |
+//! | [`agent`] | the agent: send, subscribe, peers, shutdown |
+//!
+//! `mesh` on one side, `signal` and `link` on the other, do not know each other.
 
+pub mod agent;
 pub mod identity;
+pub mod link;
+pub mod mesh;
 pub mod message;
+pub mod signal;
+pub mod swarm;
+pub mod witness;

@@ -1,1 +1,3 @@
+//! The `ifswarm` command.
+
 fn main() {}

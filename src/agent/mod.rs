@@ -1,0 +1,1 @@
+//! One agent: joins mesh, signal, link and witness.

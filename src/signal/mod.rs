@@ -1,0 +1,1 @@
+//! Signaling (`wire.md`, section *Signaling*): frames, room, server, client.

@@ -1,0 +1,1 @@
+//! Merkle log of everything that was offered, said and refused (`wire.md`, section *Witness log*).
