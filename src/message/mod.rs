@@ -5,7 +5,9 @@
 //! constructor but `verify`.
 
 mod json;
+mod sdp_reason;
 mod timestamp;
 
 pub use json::{Malformed, canonical, parse_strict};
+pub use sdp_reason::SdpReason;
 pub use timestamp::{InvalidTimestamp, Timestamp};
