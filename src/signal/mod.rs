@@ -25,3 +25,6 @@ pub use wire::{
     IceServer, LeftReason, MAX_FRAME, MAX_SDP, PROTOCOL, Peer, Registered, ServerFrame,
     parse_frame, schema,
 };
+
+#[cfg(test)]
+mod socket_tests;
