@@ -1,5 +1,5 @@
-//! One run of one agent: a UUIDv7, so that of two sessions the later one is the greater.
-//! And one link between two such runs.
+//! One run of one agent (a UUIDv7, so that of two sessions the later one is the greater), and the
+//! id of one attempt to link two of them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -16,8 +16,8 @@ pub struct Session(Uuid);
 #[error("a session is a lower-case UUIDv7 such as 01890a5d-ac96-774b-bcce-b302099a8057")]
 pub struct InvalidSession;
 
-/// One link between two agents, made up by the one that dials and used once;
-/// on the wire 16 lower-case hex digits.
+/// The id of one attempt to link two agents, made by the one that dials and used once; on the
+/// wire 16 lower-case hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LinkId([u8; 8]);
 
@@ -75,9 +75,14 @@ impl<'de> Deserialize<'de> for Session {
 }
 
 impl LinkId {
-    /// The link of these eight bytes.
+    /// The link id of these bytes.
     pub fn from_bytes(bytes: [u8; 8]) -> Self {
         Self(bytes)
+    }
+
+    /// The 8 bytes.
+    pub fn as_bytes(&self) -> &[u8; 8] {
+        &self.0
     }
 }
 
@@ -85,19 +90,19 @@ impl FromStr for LinkId {
     type Err = InvalidLinkId;
 
     fn from_str(text: &str) -> Result<Self, InvalidLinkId> {
-        let mut bytes = [0; 8];
-        hex::decode_to_slice(text, &mut bytes).map_err(|_| InvalidLinkId)?;
         // `hex` also takes upper case; the wire has one spelling.
         if text.bytes().any(|b| b.is_ascii_uppercase()) {
             return Err(InvalidLinkId);
         }
+        let mut bytes = [0; 8];
+        hex::decode_to_slice(text, &mut bytes).map_err(|_| InvalidLinkId)?;
         Ok(Self(bytes))
     }
 }
 
 impl fmt::Display for LinkId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&hex::encode(self.0))
+        f.write_str(&hex::encode(self.0))
     }
 }
 
@@ -146,12 +151,17 @@ mod tests {
     }
 
     #[test]
-    fn a_link_is_sixteen_lower_case_hex_digits() {
-        let link = LinkId::from_bytes([0, 0xc0, 0xff, 0xee, 0, 1, 2, 3]);
-        assert_eq!(link.to_string(), "00c0ffee00010203");
-        assert_eq!("00c0ffee00010203".parse(), Ok(link));
-        for bad in ["00C0FFEE00010203", "00c0ffee000102", "00c0ffee0001020g", ""] {
-            assert!(bad.parse::<LinkId>().is_err(), "{bad}");
+    fn reads_a_link_in_one_spelling_only() {
+        let link = LinkId::from_bytes([0, 1, 2, 3, 0xab, 0xcd, 0xef, 0xff]);
+        assert_eq!(link.to_string(), "00010203abcdefff");
+        assert_eq!("00010203abcdefff".parse(), Ok(link));
+        for bad in [
+            "",
+            "00010203ABCDEFFF",
+            "00010203abcdeff",
+            "00010203abcdefff0",
+        ] {
+            assert_eq!(bad.parse::<LinkId>(), Err(InvalidLinkId), "{bad}");
         }
     }
 }

@@ -4,14 +4,10 @@
 //! A message that was not verified cannot be delivered: `Verified` has no public
 //! constructor but `verify`.
 
-mod destination;
 mod json;
-mod reason;
 mod sdp_reason;
 mod timestamp;
 
-pub use destination::Destination;
 pub use json::{Malformed, canonical, parse_strict};
-pub use reason::Reason;
 pub use sdp_reason::SdpReason;
 pub use timestamp::{InvalidTimestamp, Timestamp};

@@ -1,35 +1,39 @@
-//! Why an offer or an answer is refused (`wire.md`, section *Signaling*).
+//! Why an offer or an answer was rejected (`wire.md`, section *Signaling*).
+//!
+//! Stands here because both `signal`, which finds the first eight, and `mesh`, which finds the
+//! others, give these reasons, and neither may import the other.
 
 use std::fmt;
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
-/// Why an offer or an answer is refused; exactly one per refusal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// Why an offer or answer was rejected: `reason` of the witness entry `sdp_rejected`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum SdpReason {
-    /// A member is missing, or of the wrong type or shape.
+    /// A member is missing or of the wrong shape, or the SDP is too large.
     Schema,
-    /// There is no signature.
+    /// There is no `signature`.
     Unsigned,
-    /// No key is known for the sender.
+    /// No key is known for `from`.
     UnknownSource,
-    /// The sender is known under another key.
+    /// `from` is known under another key.
     KeyMismatch,
     /// The signature does not verify.
     BadSignature,
-    /// It is meant for another agent.
+    /// `to` is somebody else.
     WrongRecipient,
-    /// It belongs to another swarm.
+    /// It was signed for another swarm.
     WrongSwarm,
-    /// It is meant for another session of mine, or answers from another than was asked.
+    /// `to_session` is not mine, or the answer's `session` is not the one that was offered to.
     WrongSession,
-    /// A later session of the sender is known.
+    /// A later session of `from` is known.
     OlderSession,
-    /// This link was used already.
+    /// The `link` was used before.
     Replayed,
-    /// It answers an offer that is not open.
+    /// An answer to no offer of mine.
     UnknownLink,
-    /// The sender has the larger id and may not offer.
+    /// An offer from the agent whose place it is to answer.
     Glare,
 }
 
@@ -56,11 +60,5 @@ impl SdpReason {
 impl fmt::Display for SdpReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
-    }
-}
-
-impl Serialize for SdpReason {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.as_str())
     }
 }

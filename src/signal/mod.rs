@@ -1,1 +1,30 @@
 //! Signaling (`wire.md`, section *Signaling*): frames, room, server, client.
+//!
+//! The server only introduces agents: it can neither read, forge, nor sit in the middle. What it
+//! relays is signed by its author and checked by the receiver ([`SdpFrame::verify`]). `wire`, `proof`
+//! and `sdp` are the frames; `room` decides, without sockets or clock; `server` and `client` are thin
+//! shells that own the sockets and the clock.
+
+mod address;
+mod bucket;
+mod client;
+mod connection;
+mod proof;
+mod room;
+mod sdp;
+mod server;
+mod wire;
+
+pub use client::{Client, ClientConfig, ClientSender, ConnectError, RecvError, SendError};
+pub use proof::{Goodbye, Nonce, Register};
+pub use room::{Admission, Limits, WitnessNote};
+pub use sdp::{KeyOf, SdpBody, SdpDetail, SdpExpect, SdpFrame, SdpKind, SdpRefusal};
+pub use server::{Server, ServerConfig, ServerError, WitnessSink};
+pub use wire::{
+    Candidate, Candidates, ClientFrame, ErrorCode, ErrorFrame, Frame, FrameError, FrameReason,
+    IceServer, LeftReason, MAX_FRAME, MAX_SDP, PROTOCOL, Peer, Registered, ServerFrame,
+    parse_frame, schema,
+};
+
+#[cfg(test)]
+mod socket_tests;
