@@ -16,6 +16,8 @@ mod json;
 mod names;
 mod read;
 mod refusal;
+#[cfg(test)]
+mod schema_tests;
 mod shape;
 mod sign;
 #[cfg(test)]
