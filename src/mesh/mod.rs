@@ -18,10 +18,14 @@
 mod api;
 mod guard;
 mod heartbeat;
+mod life;
 mod machine;
+mod messages;
 mod outgoing;
 mod peer;
 mod shared;
+#[cfg(test)]
+mod tests;
 
 pub use api::{
     Assigned, Claimed, CloseReason, Config, Farewell, Header, HelloError, Lanes, Last, Neighbours,
