@@ -5,5 +5,6 @@
 )]
 
 mod fixtures;
+mod mesh_sim;
 mod message_fixtures;
 mod support;
