@@ -80,6 +80,17 @@ pub(super) struct Node {
     pub(super) leaves_at: Option<Instant>,
 }
 
+impl End {
+    pub(super) fn to(to: Place) -> Self {
+        Self {
+            to,
+            open: false,
+            up: false,
+            held: Vec::new(),
+        }
+    }
+}
+
 impl Message {
     pub(super) fn stream(&self) -> Stream {
         let to_all = self.destination == Destination::All;

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use ifswarm::identity::{AgentId, LinkId, Session};
 use ifswarm::link::memory::{Chance, Conditions, Network};
-use ifswarm::mesh::{CloseReason, Config, MAX_BEFORE_HELLO, Mesh, Neighbours, Output, PeerState};
-use ifswarm::message::{Destination, Reason, Timestamp};
+use ifswarm::mesh::{Config, Mesh, Neighbours, PeerState};
+use ifswarm::message::{Destination, Timestamp};
 
-use super::node::{End, Frame, Message, Node, Place, Stream};
+use super::faults::Faults;
+use super::node::{Frame, Message, Node, Place, Stream};
 
 /// What kind of mesh.
 #[derive(Debug, Clone, Copy)]
@@ -21,7 +22,7 @@ pub(super) struct Shape {
 
 /// What the signaling server sends.
 #[derive(Debug, Clone)]
-enum Signal {
+pub(super) enum Signal {
     Joined(AgentId, Session),
     Left(AgentId, Session),
     Offer(Sdp),
@@ -30,96 +31,42 @@ enum Signal {
 }
 
 #[derive(Debug, Clone)]
-struct Sdp {
-    from: Place,
-    from_id: AgentId,
-    session: Session,
-    to_session: Session,
-    link: LinkId,
+pub(super) struct Sdp {
+    pub(super) from: Place,
+    pub(super) from_id: AgentId,
+    pub(super) session: Session,
+    pub(super) to_session: Session,
+    pub(super) link: LinkId,
 }
 
 /// One direction of one channel of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Wire {
-    link: LinkId,
-    to: Place,
-    control: bool,
-}
-
-/// Faults that took place.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Faults {
-    pub(super) cuts: u64,
-    pub(super) one_way_cuts: u64,
-    pub(super) restarts: u64,
-    pub(super) departures: u64,
-    pub(super) signals_lost: u64,
-    pub(super) signals_doubled: u64,
-    pub(super) dials_failed: u64,
-    pub(super) dead_links: u64,
-    pub(super) spoiled: u64,
-    pub(super) refusals_told: u64,
-    pub(super) undelivered: u64,
-    pub(super) messages_lost: u64,
-    pub(super) messages_doubled: u64,
-    pub(super) replays_refused: u64,
-}
-
-impl Faults {
-    pub(super) fn add(&mut self, more: Self) {
-        let pairs = self.all_mut().into_iter().zip({ more }.all());
-        pairs.for_each(|(sum, n)| *sum += n);
-    }
-
-    /// Everything that can befall a reliable mesh did.
-    pub(super) fn all_took_place(&self) {
-        assert!(self.all()[..11].iter().all(|n| *n > 0), "{self:?}");
-    }
-
-    fn all(mut self) -> [u64; 14] {
-        self.all_mut().map(|n| *n)
-    }
-
-    fn all_mut(&mut self) -> [&mut u64; 14] {
-        [
-            &mut self.cuts,
-            &mut self.one_way_cuts,
-            &mut self.restarts,
-            &mut self.departures,
-            &mut self.signals_lost,
-            &mut self.signals_doubled,
-            &mut self.dials_failed,
-            &mut self.dead_links,
-            &mut self.spoiled,
-            &mut self.refusals_told,
-            &mut self.undelivered,
-            &mut self.messages_lost,
-            &mut self.messages_doubled,
-            &mut self.replays_refused,
-        ]
-    }
+pub(super) struct Wire {
+    pub(super) link: LinkId,
+    pub(super) to: Place,
+    pub(super) control: bool,
 }
 
 pub(super) struct World {
-    shape: Shape,
-    start: Instant,
-    now: Instant,
-    chance: Chance,
-    nodes: BTreeMap<usize, Node>,
+    pub(super) shape: Shape,
+    pub(super) start: Instant,
+    pub(super) now: Instant,
+    pub(super) chance: Chance,
+    pub(super) nodes: BTreeMap<usize, Node>,
     /// The server's list.
-    registered: BTreeMap<usize, (Place, Session)>,
-    signaling: Network<Place, Signal>,
-    control: Network<Wire, Frame>,
-    messages: Network<Wire, Frame>,
+    pub(super) registered: BTreeMap<usize, (Place, Session)>,
+    pub(super) signaling: Network<Place, Signal>,
+    pub(super) control: Network<Wire, Frame>,
+    pub(super) messages: Network<Wire, Frame>,
     /// Ends that will notice that their link is broken.
-    notices: Network<Place, LinkId>,
+    pub(super) notices: Network<Place, LinkId>,
     /// The greatest number that came to an agent in any of its runs, refused ones included.
-    came: BTreeMap<(usize, Stream), u64>,
-    runs: u32,
-    dials: u64,
-    stormy: bool,
-    faults: Faults,
-    trace: Option<Vec<String>>,
+    pub(super) came: BTreeMap<(usize, Stream), u64>,
+    pub(super) runs: u32,
+    pub(super) dials: u64,
+    pub(super) stormy: bool,
+    pub(super) faults: Faults,
+    pub(super) trace: Option<Vec<String>>,
 }
 
 impl World {
@@ -195,7 +142,7 @@ impl World {
         a != b && (!self.shape.ring || (a + 1) % n == b || (b + 1) % n == a)
     }
 
-    fn wall(&self) -> Timestamp {
+    pub(super) fn wall(&self) -> Timestamp {
         let ms = self.now.duration_since(self.start).as_millis();
         Timestamp::from_unix_ms(1_700_000_000_000 + ms as i64)
     }
@@ -268,7 +215,7 @@ impl World {
     }
 
     /// Relayed by the server, unless it is lost there. False: there is nobody of that id.
-    fn relay(&mut self, to: usize, signal: Signal) -> bool {
+    pub(super) fn relay(&mut self, to: usize, signal: Signal) -> bool {
         let Some((place, _)) = self.registered.get(&to).copied() else {
             return false;
         };
@@ -463,264 +410,6 @@ impl World {
         self.drain(agent);
     }
 
-    // What arrives.
-
-    fn on_signal(&mut self, to: Place, signal: Signal) {
-        self.note(|| format!("{to:?} {signal:?}"));
-        let Some(node) = self.nodes.get_mut(&to.agent).filter(|n| n.place == to) else {
-            return;
-        };
-        match signal {
-            Signal::Joined(id, session) => node.mesh.peer_seen(&id, session, self.now),
-            Signal::Left(id, session) => node.mesh.peer_left(&id, session, self.now),
-            Signal::PleaseOffer(id) => node.mesh.please_offer(&id, self.now),
-            Signal::Offer(sdp) if sdp.to_session == node.session => {
-                let verdict = node
-                    .mesh
-                    .offer(&sdp.from_id, sdp.session, sdp.link, self.now);
-                if verdict.is_ok() {
-                    assert!(node.mesh.candidates(&sdp.from_id, sdp.link));
-                    let answer = Sdp {
-                        from: to,
-                        from_id: node.id.clone(),
-                        session: node.session,
-                        to_session: sdp.session,
-                        link: sdp.link,
-                    };
-                    node.ends.insert(sdp.link, End::to(sdp.from));
-                    self.relay(sdp.from.agent, Signal::Answer(answer));
-                }
-            }
-            Signal::Answer(sdp) if sdp.to_session == node.session => {
-                let verdict = node
-                    .mesh
-                    .answer(&sdp.from_id, sdp.session, sdp.link, self.now);
-                if verdict.is_ok() {
-                    let end = node.ends.get_mut(&sdp.link).expect("it was dialled");
-                    end.to = sdp.from;
-                    if self.stormy && self.chance.per_mille(100) {
-                        self.faults.dials_failed += 1; // no path: nothing ever arrives
-                    } else {
-                        self.transmit(to.agent, sdp.link, Frame::Syn);
-                    }
-                }
-            }
-            Signal::Offer(_) | Signal::Answer(_) => {} // wrong-session
-        }
-        self.drain(to.agent);
-    }
-
-    fn on_frame(&mut self, wire: Wire, frame: Frame) {
-        let (link, agent, now, wall) = (wire.link, wire.to.agent, self.now, self.wall());
-        self.note(|| format!("{wire:?} {frame:?}"));
-        let Some(node) = self.nodes.get_mut(&agent).filter(|n| n.place == wire.to) else {
-            return;
-        };
-        let Some(end) = node.ends.get_mut(&link) else {
-            return; // closed: dropped unread
-        };
-        match frame {
-            Frame::Syn | Frame::SynAck => {
-                if !std::mem::replace(&mut end.open, true) {
-                    node.mesh.link_open(link, now);
-                    if matches!(frame, Frame::Syn) {
-                        self.transmit(agent, link, Frame::SynAck);
-                    }
-                }
-            }
-            Frame::Hello {
-                agent_id,
-                session,
-                next,
-            } => {
-                let greeted = node.mesh.hello(link, &agent_id, session, next, now);
-                assert_eq!(greeted, Ok(()));
-            }
-            Frame::Ack {
-                session,
-                destination,
-                up_to,
-            } => node.mesh.ack(link, session, &destination, up_to, now),
-            Frame::Refused {
-                session,
-                destination,
-                sequence_num,
-                reason,
-            } => node
-                .mesh
-                .refused(link, session, &destination, sequence_num, reason, now),
-            Frame::Ping(t) => node.mesh.ping(link, t, now),
-            Frame::Pong(t) => node.mesh.pong(link, t, now),
-            Frame::Goodbye(last) => node.mesh.goodbye(link, last, now),
-            Frame::Fin => return self.end_broke(wire.to, link),
-            Frame::Message(message) if !end.up => {
-                end.held.push(message);
-                assert!(end.held.len() <= MAX_BEFORE_HELLO);
-            }
-            Frame::Message(message) => {
-                record(&mut self.came, agent, &message);
-                let notice = node.receive(link, &message, self.shape.reliable, now, wall);
-                if let Some(notice) = notice {
-                    self.tell_refused(agent, notice, Reason::BadSignature);
-                }
-            }
-        }
-        self.drain(agent);
-    }
-
-    fn tell_refused(&mut self, agent: usize, notice: ifswarm::mesh::RefusedNotice, reason: Reason) {
-        let frame = Frame::Refused {
-            session: notice.session,
-            destination: notice.destination,
-            sequence_num: notice.sequence_num,
-            reason,
-        };
-        self.transmit(agent, notice.link, frame);
-    }
-
-    fn end_broke(&mut self, at: Place, link: LinkId) {
-        if let Some(node) = self.nodes.get_mut(&at.agent).filter(|n| n.place == at)
-            && node.ends.remove(&link).is_some()
-        {
-            node.mesh.link_closed(link, self.now);
-            self.drain(at.agent);
-        }
-    }
-
-    fn transmit(&mut self, agent: usize, link: LinkId, frame: Frame) {
-        let Some(end) = self.nodes.get(&agent).and_then(|n| n.ends.get(&link)) else {
-            return;
-        };
-        let control = !matches!(frame, Frame::Message(_));
-        let wire = Wire {
-            link,
-            to: end.to,
-            control,
-        };
-        let network = match control {
-            true => &mut self.control,
-            false => &mut self.messages,
-        };
-        network.send(wire, frame, self.now);
-    }
-
-    // What the mesh says.
-
-    fn drain(&mut self, agent: usize) {
-        while let Some(output) = self.nodes.get_mut(&agent).and_then(|n| n.mesh.poll()) {
-            self.note(|| format!("{agent} {output:?}"));
-            self.obey(agent, output);
-        }
-        let at_most = 2 * self.shape.agents;
-        let ends = self.nodes.get(&agent).map_or(0, |node| node.ends.len());
-        assert!(ends <= at_most, "{ends} ends of links");
-    }
-
-    fn obey(&mut self, agent: usize, output: Output) {
-        let node = self.nodes.get_mut(&agent).expect("it has just spoken");
-        let (now, session) = (self.now, node.session);
-        match output {
-            Output::Dial {
-                peer,
-                session: to_session,
-                link,
-            } => {
-                self.dials += 1;
-                let to = index(&peer);
-                let nobody = Place { agent: to, run: 0 };
-                let taken = node.ends.insert(link, End::to(nobody));
-                assert!(taken.is_none(), "a link is used once");
-                let offer = Sdp {
-                    from: node.place,
-                    from_id: node.id.clone(),
-                    session,
-                    to_session,
-                    link,
-                };
-                if !self.relay(to, Signal::Offer(offer)) {
-                    let here = self.nodes[&agent].place;
-                    self.end_broke(here, link);
-                }
-            }
-            Output::AskForOffer { peer } => {
-                let me = node.id.clone();
-                self.relay(index(&peer), Signal::PleaseOffer(me));
-            }
-            Output::Close { link, why } => {
-                self.faults.dead_links += u64::from(why == CloseReason::Dead);
-                if self.chance.per_mille(800) {
-                    self.transmit(agent, link, Frame::Fin);
-                }
-                let node = self.nodes.get_mut(&agent).expect("as above");
-                assert!(node.ends.remove(&link).is_some(), "closed twice: {why:?}");
-            }
-            Output::SendHello { link, next } => {
-                let hello = Frame::Hello {
-                    agent_id: node.id.clone(),
-                    session,
-                    next,
-                };
-                self.transmit(agent, link, hello);
-            }
-            Output::SendAck {
-                link,
-                session,
-                destination,
-                up_to,
-            } => {
-                assert!(self.shape.reliable);
-                let ack = Frame::Ack {
-                    session,
-                    destination,
-                    up_to,
-                };
-                self.transmit(agent, link, ack);
-            }
-            Output::SendRefused { notice, reason } => self.tell_refused(agent, notice, reason),
-            Output::SendPing { link, t } => self.transmit(agent, link, Frame::Ping(t)),
-            Output::SendPong { link, t } => self.transmit(agent, link, Frame::Pong(t)),
-            Output::PeerUp { link, .. } => {
-                let end = node.ends.get_mut(&link).expect("it is open");
-                assert!(!std::mem::replace(&mut end.up, true), "up twice");
-                for message in std::mem::take(&mut end.held) {
-                    record(&mut self.came, agent, &message);
-                    let (reliable, wall) = (self.shape.reliable, self.wall());
-                    let node = self.nodes.get_mut(&agent).expect("as above");
-                    if let Some(notice) = node.receive(link, &message, reliable, now, wall) {
-                        self.tell_refused(agent, notice, Reason::BadSignature);
-                    }
-                }
-            }
-            Output::PeerDown { .. }
-            | Output::PeerUnhealthy { .. }
-            | Output::PeerRecovered { .. } => {}
-            Output::Acked {
-                peer,
-                destination,
-                up_to,
-            } => {
-                let stream = (node.id.clone(), session, destination == Destination::All);
-                let came = self.came.get(&(index(&peer), stream)).copied();
-                assert!(
-                    Some(up_to) <= came,
-                    "{peer} acknowledges {up_to}, saw {came:?}"
-                );
-            }
-            Output::Undelivered { from, to, .. } => {
-                assert!(from <= to);
-                self.faults.undelivered += 1;
-            }
-            Output::RefusedByPeer { .. } => self.faults.refusals_told += 1,
-        }
-    }
-
-    fn note(&mut self, line: impl FnOnce() -> String) {
-        let at = self.now.duration_since(self.start);
-        if let Some(trace) = &mut self.trace {
-            trace.push(format!("{at:?} {}", line()));
-        }
-    }
-
     // What must be so in the end.
 
     /// Everybody says one thing to everybody, once directly and once to all.
@@ -780,23 +469,7 @@ impl World {
     }
 }
 
-fn record(came: &mut BTreeMap<(usize, Stream), u64>, agent: usize, message: &Message) {
-    let greatest = came.entry((agent, message.stream())).or_default();
-    *greatest = message.sequence_num.max(*greatest);
-}
-
-fn index(id: &AgentId) -> usize {
+pub(super) fn index(id: &AgentId) -> usize {
     let digits = id.as_str().trim_start_matches("agent-");
     digits.parse().expect("made by this world")
-}
-
-impl End {
-    fn to(to: Place) -> Self {
-        Self {
-            to,
-            open: false,
-            up: false,
-            held: Vec::new(),
-        }
-    }
 }
