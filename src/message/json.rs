@@ -1,12 +1,10 @@
-//! JSON as the wire allows it: strict reading (no duplicate key, bounded depth and size, finite
-//! numbers) and the one canonical way to write it (RFC 8785, JCS).
+//! JSON as the wire allows it: no duplicate key, bounded depth and size, finite numbers.
 //!
 //! serde_json alone keeps the last of two equal keys, which would let two readers see two
 //! messages in the same signed bytes.
 
 use std::fmt;
 
-use serde::Serialize;
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
@@ -59,15 +57,6 @@ pub fn parse_strict(bytes: &[u8], limit: usize) -> Result<Value, Malformed> {
                 detail: detail.into(),
             }
         })
-}
-
-/// The canonical bytes of a value: RFC 8785, every number written as the double it is read as.
-///
-/// # Panics
-/// Never for what this crate passes: values and structs whose keys are strings and whose
-/// numbers are finite.
-pub fn canonical<T: Serialize>(value: &T) -> Vec<u8> {
-    serde_json_canonicalizer::to_vec(value).expect("string keys and finite numbers only")
 }
 
 /// Builds a [`Value`] and refuses what serde_json would let pass.
@@ -160,7 +149,7 @@ impl<'de> Visitor<'de> for Strict {
 }
 
 /// The outermost object is the first level.
-const MAX_DEPTH: usize = 64;
+pub(super) const MAX_DEPTH: usize = 64;
 
 #[cfg(test)]
 mod tests {
@@ -215,19 +204,5 @@ mod tests {
             parse_strict(b"{}  ", 3),
             Err(Malformed::TooLarge { size: 4, limit: 3 })
         );
-    }
-
-    /// RFC 8785, sections 3.2.2.3 and 3.2.3 and appendix B.
-    #[test]
-    fn writes_canonical_json_as_the_rfc_does() {
-        let text = r#"{"numbers":[333333333.33333329,1E30,4.50,2e-3,0.000000000000000000000000001,-0,9007199254740993],"string":"\u20ac$\u000F\u000aA'\u0042\u0022\u005c\\\"\/","literals":[null,true,false]}"#;
-        let expected = "{\"literals\":[null,true,false],\"numbers\":[333333333.3333333,1e+30,4.5,0.002,1e-27,0,9007199254740992],\"string\":\"€$\\u000f\\nA'B\\\"\\\\\\\\\\\"/\"}";
-        let canonical = canonical(&parse(text).unwrap());
-        assert_eq!(String::from_utf8(canonical).unwrap(), expected);
-        // Keys are sorted by UTF-16 code units, not by code points.
-        let text = "{\"\u{fb33}\":1,\"\u{1f600}\":2,\"\u{20ac}\":3,\"1\":4}";
-        let expected = "{\"1\":4,\"\u{20ac}\":3,\"\u{1f600}\":2,\"\u{fb33}\":1}";
-        let canonical = super::canonical(&parse(text).unwrap());
-        assert_eq!(String::from_utf8(canonical).unwrap(), expected);
     }
 }
