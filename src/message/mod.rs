@@ -16,6 +16,7 @@ mod json;
 mod names;
 mod read;
 mod refusal;
+mod sdp_reason;
 mod shape;
 mod sign;
 #[cfg(test)]
@@ -29,6 +30,7 @@ pub use ifmessage::IfMessage;
 pub use json::{Malformed, parse_strict};
 pub use names::{Destination, Level, Performative, UnknownName};
 pub use refusal::{Claim, Reason, Refusal};
+pub use sdp_reason::SdpReason;
 pub use sign::{Author, Signed, sign};
 pub use timestamp::{InvalidTimestamp, Timestamp};
 pub use verify::{Keys, Verified, verify, verify_integrity};
