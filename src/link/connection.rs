@@ -380,7 +380,10 @@ impl fmt::Debug for Link {
 
 impl LinkEvents {
     /// The next thing that happens; after [`LinkEvent::Closed`], that again. Cancel-safe.
-    pub async fn recv(&mut self) -> LinkEvent {
+    ///
+    /// Without `messages` the messaging channel is left unread, which in the end throttles its
+    /// sender, while all else goes on.
+    pub async fn recv(&mut self, messages: bool) -> LinkEvent {
         loop {
             if self.closed {
                 return LinkEvent::Closed;
@@ -389,7 +392,7 @@ impl LinkEvents {
             let event = tokio::select! {
                 event = self.connection.recv() => self.on_connection(event),
                 event = self.control.poll() => self.on_channel(event, true),
-                event = self.messaging.poll() => self.on_channel(event, false),
+                event = self.messaging.poll(), if messages => self.on_channel(event, false),
             };
             if let Some(event) = event {
                 self.closed = event == LinkEvent::Closed;
