@@ -1,7 +1,7 @@
 //! The one canonical way to write JSON: RFC 8785 (JCS).
 //!
 //! A direct writer over [`Value`]: every signature and every log line passes through it, and
-//! `serde_json_canonicalizer` takes ten times as long because it copies each member into buffers
+//! `serde_json_canonicalizer` takes seven times as long because it copies each member into buffers
 //! of its own. That crate still writes the fractions, and the tests hold this writer to it.
 
 use serde::Serialize;

@@ -17,6 +17,8 @@ mod names;
 mod read;
 mod refusal;
 mod sdp_reason;
+#[cfg(test)]
+mod schema_tests;
 mod shape;
 mod sign;
 #[cfg(test)]
