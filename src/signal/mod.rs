@@ -5,14 +5,26 @@
 //! and `sdp` are the frames; `room` decides, without sockets or clock; `server` and `client` are thin
 //! shells that own the sockets and the clock.
 
+mod address;
+mod bucket;
+mod client;
+mod connection;
 mod proof;
+mod room;
 mod sdp;
+mod server;
 mod wire;
 
+pub use client::{Client, ClientConfig, ClientSender, ConnectError, RecvError, SendError};
 pub use proof::{Goodbye, Nonce, Register};
+pub use room::{Admission, Limits, WitnessNote};
 pub use sdp::{KeyOf, SdpBody, SdpDetail, SdpExpect, SdpFrame, SdpKind, SdpRefusal};
+pub use server::{Server, ServerConfig, ServerError, WitnessSink};
 pub use wire::{
     Candidate, Candidates, ClientFrame, ErrorCode, ErrorFrame, Frame, FrameError, FrameReason,
     IceServer, LeftReason, MAX_FRAME, MAX_SDP, PROTOCOL, Peer, Registered, ServerFrame,
     parse_frame, schema,
 };
+
+#[cfg(test)]
+mod socket_tests;

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use super::proof::{Goodbye, Nonce, Register};
 use super::sdp::{SdpFrame, SdpKind};
 use crate::identity::{AgentId, LinkId, PublicKey, Session};
-use crate::message::parse_strict;
+use crate::message::{SdpReason, parse_strict};
 
 /// What a client says to the server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -250,6 +250,25 @@ pub enum FrameReason {
     Unsigned,
     /// An SDP over [`MAX_SDP`]; offline that is a matter of shape.
     TooLarge,
+}
+
+impl FrameReason {
+    /// The reason in the words of `wire.md`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::Schema | Self::TooLarge => "schema",
+            Self::Unsigned => "unsigned",
+        }
+    }
+
+    /// The reason of a rejected offer or answer; what is no JSON object is no shape either.
+    pub fn sdp_reason(self) -> SdpReason {
+        match self {
+            Self::Malformed | Self::Schema | Self::TooLarge => SdpReason::Schema,
+            Self::Unsigned => SdpReason::Unsigned,
+        }
+    }
 }
 
 /// What a frame's members are wrong about, before it is known whose frame it is.

@@ -1,0 +1,200 @@
+//! The signaling server: a listener, one task per connection, and the room they share.
+//!
+//! A thin shell: what is allowed is decided in `room`, what one connection does in `connection`.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::address::Names;
+use super::connection::{self, Hall};
+use super::room::{Admission, Limits, Rules, WitnessNote};
+use super::sdp::SdpDetail;
+use super::wire::IceServer;
+
+/// What a server is started with.
+pub struct ServerConfig {
+    /// Where to listen; port 0 takes one that is free.
+    pub listen: SocketAddr,
+    /// Who may register.
+    pub swarms: Admission,
+    /// `HOST:PORT` under which clients reach it, besides the address it listens on and `localhost`.
+    pub names: Vec<String>,
+    /// Told to every client.
+    pub ice_servers: Vec<IceServer>,
+    /// Who keeps the witness logs, if anybody does.
+    pub witness: Option<WitnessSink>,
+    /// What it bears.
+    pub limits: Limits,
+}
+
+/// Who keeps a server's witness logs, one per swarm.
+pub struct WitnessSink {
+    /// Called in order, before what is noted is told to anybody; must not block for long, because
+    /// all connections wait for it.
+    pub note: Box<dyn FnMut(WitnessNote) + Send>,
+    /// How much of offers and answers is kept.
+    pub sdp: SdpDetail,
+}
+
+/// A running signaling server. Dropping it ends it at once; [`Server::shutdown`] ends it cleanly.
+pub struct Server {
+    local_addr: SocketAddr,
+    shutdown: watch::Sender<bool>,
+    /// One task, which owns all the others.
+    task: JoinSet<()>,
+}
+
+/// Why a server could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// Somebody listens there already.
+    #[error(
+        "{listen} is in use: choose another port with --listen, or port 0 for one that is free"
+    )]
+    PortInUse {
+        /// Where it should listen.
+        listen: SocketAddr,
+    },
+    /// The operating system does not let this user listen there.
+    #[error(
+        "no permission to listen on {listen}: ports below 1024 are for root; choose a higher one with --listen"
+    )]
+    NoPermission {
+        /// Where it should listen.
+        listen: SocketAddr,
+    },
+    /// No interface of this machine has the address.
+    #[error(
+        "{listen} is no address of this machine: listen on one that is, on 127.0.0.1, or on 0.0.0.0 for all"
+    )]
+    NoSuchAddress {
+        /// Where it should listen.
+        listen: SocketAddr,
+    },
+    /// A name is no `HOST:PORT`.
+    #[error("`{name}` is no name of a server: expected HOST:PORT, such as signal.example.org:443")]
+    Name {
+        /// The name.
+        name: String,
+    },
+    /// The operating system refused for another reason.
+    #[error("cannot listen on {listen}: {source}")]
+    Io {
+        /// Where it should listen.
+        listen: SocketAddr,
+        /// What it said.
+        source: io::Error,
+    },
+}
+
+impl ServerConfig {
+    /// A server without further names, ICE servers or witness, with the usual limits.
+    pub fn new(listen: SocketAddr, swarms: Admission) -> Self {
+        Self {
+            listen,
+            swarms,
+            names: Vec::new(),
+            ice_servers: Vec::new(),
+            witness: None,
+            limits: Limits::default(),
+        }
+    }
+}
+
+impl Server {
+    /// Listens, and serves until [`Server::shutdown`]. To be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// [`ServerError`], which says what to do.
+    pub async fn bind(config: ServerConfig) -> Result<Self, ServerError> {
+        let listen = config.listen;
+        let io = |source: io::Error| match source.kind() {
+            io::ErrorKind::AddrInUse => ServerError::PortInUse { listen },
+            io::ErrorKind::PermissionDenied => ServerError::NoPermission { listen },
+            io::ErrorKind::AddrNotAvailable => ServerError::NoSuchAddress { listen },
+            _ => ServerError::Io { listen, source },
+        };
+        // Before listening, so that a wrong name leaves nothing behind.
+        Names::new(listen, &config.names).map_err(|name| ServerError::Name { name })?;
+        let listener = TcpListener::bind(listen).await.map_err(io)?;
+        let local_addr = listener.local_addr().map_err(io)?;
+        let names =
+            Names::new(local_addr, &config.names).map_err(|name| ServerError::Name { name })?;
+        if names == Names::Any {
+            tracing::warn!(
+                "listening on every address without --name: registrations signed for any server name are taken"
+            );
+        }
+        let rules = Rules {
+            admission: config.swarms,
+            names,
+            ice_servers: config.ice_servers,
+            limits: config.limits,
+            listen: local_addr.to_string(),
+            witness: config.witness.as_ref().map(|witness| witness.sdp),
+        };
+        let hall = Arc::new(Hall::open(
+            rules,
+            config.witness.map(|witness| witness.note),
+        ));
+        let (shutdown, stopped) = watch::channel(false);
+        let mut task = JoinSet::new();
+        task.spawn(accept(listener, hall, stopped));
+        Ok(Self {
+            local_addr,
+            shutdown,
+            task,
+        })
+    }
+
+    /// The address it listens on, with the port that was free if 0 was asked for.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// `ws://HOST:PORT`.
+    pub fn url(&self) -> String {
+        format!("ws://{}", self.local_addr)
+    }
+
+    /// Stops listening, closes every connection and waits until all are closed, about 3 s at most.
+    pub async fn shutdown(mut self) {
+        // No receiver: the task ended by itself, which is what is wanted.
+        let _ = self.shutdown.send(true);
+        while self.task.join_next().await.is_some() {}
+    }
+}
+
+async fn accept(listener: TcpListener, hall: Arc<Hall>, stopped: watch::Receiver<bool>) {
+    let mut tasks = JoinSet::new();
+    let mut stop = stopped.clone();
+    loop {
+        // All three are cancel-safe: no connection and no joined task is lost.
+        tokio::select! {
+            _ = stop.changed() => break,
+            Some(_) = tasks.join_next() => {}
+            accepted = listener.accept() => match accepted {
+                Ok((tcp, _)) => {
+                    tasks.spawn(connection::serve(tcp, Arc::clone(&hall), stopped.clone()));
+                }
+                Err(err) => {
+                    // Most often too many open files: it passes when connections end.
+                    tracing::warn!("cannot accept a connection: {err}");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+        }
+    }
+    drop(listener);
+    hall.close_all();
+    while tasks.join_next().await.is_some() {}
+}
+
+/// Long enough not to spin while the operating system refuses, short enough not to be noticed.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
