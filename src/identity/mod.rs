@@ -15,4 +15,4 @@ pub use key::{BadSignature, InvalidKey, KeyPair, PublicKey, Purpose, Signature};
 pub use key_file::KeyFileError;
 pub use name::{AgentId, InvalidName, SwarmName, file_name};
 pub use roster::{Roster, RosterError};
-pub use session::{InvalidSession, Session};
+pub use session::{InvalidLinkId, InvalidSession, LinkId, Session};

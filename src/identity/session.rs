@@ -1,4 +1,5 @@
-//! One run of one agent: a UUIDv7, so that of two sessions the later one is the greater.
+//! One run of one agent (a UUIDv7, so that of two sessions the later one is the greater), and the
+//! id of one attempt to link two of them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,6 +15,16 @@ pub struct Session(Uuid);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a session is a lower-case UUIDv7 such as 01890a5d-ac96-774b-bcce-b302099a8057")]
 pub struct InvalidSession;
+
+/// The id of one attempt to link two agents, made by the one that dials and used once; on the
+/// wire 16 lower-case hex digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkId([u8; 8]);
+
+/// Text that is no link id.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a link is 16 lower-case hex digits such as 00c0ffee00c0ffee")]
+pub struct InvalidLinkId;
 
 impl Session {
     /// A session that starts at `unix_ms` (milliseconds since 1970, UTC).
@@ -63,6 +74,57 @@ impl<'de> Deserialize<'de> for Session {
     }
 }
 
+impl LinkId {
+    /// The link id of these bytes.
+    pub fn from_bytes(bytes: [u8; 8]) -> Self {
+        Self(bytes)
+    }
+
+    /// The 8 bytes.
+    pub fn as_bytes(&self) -> &[u8; 8] {
+        &self.0
+    }
+}
+
+impl FromStr for LinkId {
+    type Err = InvalidLinkId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidLinkId> {
+        // `hex` also takes upper case; the wire has one spelling.
+        if text.bytes().any(|b| b.is_ascii_uppercase()) {
+            return Err(InvalidLinkId);
+        }
+        let mut bytes = [0; 8];
+        hex::decode_to_slice(text, &mut bytes).map_err(|_| InvalidLinkId)?;
+        Ok(Self(bytes))
+    }
+}
+
+impl fmt::Display for LinkId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl fmt::Debug for LinkId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for LinkId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for LinkId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,5 +148,20 @@ mod tests {
                 .parse::<Session>()
                 .is_err()
         );
+    }
+
+    #[test]
+    fn reads_a_link_in_one_spelling_only() {
+        let link = LinkId::from_bytes([0, 1, 2, 3, 0xab, 0xcd, 0xef, 0xff]);
+        assert_eq!(link.to_string(), "00010203abcdefff");
+        assert_eq!("00010203abcdefff".parse(), Ok(link));
+        for bad in [
+            "",
+            "00010203ABCDEFFF",
+            "00010203abcdeff",
+            "00010203abcdefff0",
+        ] {
+            assert_eq!(bad.parse::<LinkId>(), Err(InvalidLinkId), "{bad}");
+        }
     }
 }

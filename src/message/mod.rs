@@ -18,6 +18,7 @@ mod read;
 mod refusal;
 #[cfg(test)]
 mod schema_tests;
+mod sdp_reason;
 mod shape;
 mod sign;
 #[cfg(test)]
@@ -31,6 +32,7 @@ pub use ifmessage::IfMessage;
 pub use json::{Malformed, parse_strict};
 pub use names::{Destination, Level, Performative, UnknownName};
 pub use refusal::{Claim, Reason, Refusal};
+pub use sdp_reason::SdpReason;
 pub use sign::{Author, Signed, sign};
 pub use timestamp::{InvalidTimestamp, Timestamp};
 pub use verify::{Keys, Verified, verify, verify_integrity};
