@@ -16,9 +16,9 @@ mod json;
 mod names;
 mod read;
 mod refusal;
-mod sdp_reason;
 #[cfg(test)]
 mod schema_tests;
+mod sdp_reason;
 mod shape;
 mod sign;
 #[cfg(test)]
