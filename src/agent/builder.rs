@@ -17,7 +17,7 @@ use crate::identity::{AgentId, KeyPair, Roster, Session, SwarmName};
 use crate::link::{BindError, ChannelOptions, ENOUGH_BUFFER, Endpoint, EndpointConfig, IceServer};
 use crate::mesh::{Config, Mesh, Neighbours};
 use crate::signal::{
-    Client, ClientConfig, ClientFrame, ClientSender, ConnectError, Registered, SdpDetail,
+    Client, ClientConfig, ClientFrame, ClientSender, ConnectError, ErrorCode, Registered, SdpDetail,
 };
 use crate::witness::{Log, LogOwner, Opening};
 
@@ -239,12 +239,10 @@ impl Builder {
 
     /// Registers; where a greater session of this agent is known, with one greater still: the
     /// newest process stays.
-    async fn register(
-        &self,
-        key: &KeyPair,
-    ) -> Result<(Client, Registered, Session), StartError> {
+    async fn register(&self, key: &KeyPair) -> Result<(Client, Registered, Session), StartError> {
         let mut at_least = 0;
-        for _ in 0..OLDER_SESSIONS {
+        let mut attempts = 1;
+        loop {
             let mut random = [0; 10];
             getrandom::fill(&mut random)?;
             let now = u64::try_from(wall_clock().unix_ms()).unwrap_or(0);
@@ -259,13 +257,17 @@ impl Builder {
             };
             match Client::connect(config).await {
                 Ok((client, registered)) => return Ok((client, registered, session)),
-                Err(ConnectError::OlderSession { current, .. }) => {
+                Err(ConnectError::Registration {
+                    code: ErrorCode::OlderSession,
+                    session: Some(current),
+                    ..
+                }) if attempts < OLDER_SESSIONS => {
+                    attempts += 1;
                     at_least = current.unix_ms() + 1;
                 }
                 Err(err) => return Err(err.into()),
             }
         }
-        unreachable!("placeholder")
     }
 
     fn bind(&self, registered: &Registered) -> Result<Endpoint, BindError> {

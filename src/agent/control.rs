@@ -84,25 +84,25 @@ impl Control {
     }
 
     fn check(&self) -> Result<(), String> {
-        let numbers: &mut dyn Iterator<Item = u64> = match self {
+        let greatest = match self {
             Self::Hello { next: map, .. } | Self::Goodbye { last: map, .. } => {
                 if map.len() > MAX_DESTINATIONS {
                     return Err("more destinations than the receiver's id and `*`".into());
                 }
-                &mut map.values().copied()
+                map.values().copied().max().unwrap_or(0)
             }
             Self::Ack { up_to: n, .. }
             | Self::Refused {
                 sequence_num: n, ..
             }
             | Self::Ping { t: n }
-            | Self::Pong { t: n } => &mut std::iter::once(*n),
-            Self::Unknown => return Ok(()),
+            | Self::Pong { t: n } => *n,
+            Self::Unknown => 0,
         };
-        match numbers.find(|n| *n >= INTEGERS_END) {
-            Some(number) => Err(format!("{number} is not below 2^53")),
-            None => Ok(()),
+        if greatest >= INTEGERS_END {
+            return Err(format!("{greatest} is not below 2^53"));
         }
+        Ok(())
     }
 }
 

@@ -11,7 +11,7 @@
 //! The loop never waits for a peer, a subscriber or the server: all queues it writes to are
 //! bounded and either hold a place already or are not waited for.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -45,7 +45,10 @@ pub(super) enum Command {
     Peers(oneshot::Sender<Vec<PeerInfo>>),
     Stats(oneshot::Sender<Stats>),
     /// Wait for acknowledgements at most so long, then leave.
-    Shutdown { reason: String, grace: Duration },
+    Shutdown {
+        reason: String,
+        grace: Duration,
+    },
 }
 
 /// The driver's whole state.
@@ -115,7 +118,9 @@ impl Driver {
                 break;
             }
             report.into_iter().for_each(|report| self.on_report(report));
-            command.into_iter().for_each(|command| self.on_command(Some(command)));
+            command
+                .into_iter()
+                .for_each(|command| self.on_command(Some(command)));
         }
         self.mesh.tick(self.now);
         self.drain_mesh();
@@ -173,12 +178,12 @@ impl Driver {
                 session,
                 link,
             } => self.dial(peer, session, link),
-            Output::AskForOffer { peer } => self.effects.push(Effect::Signal(
-                ClientFrame::PleaseOffer {
+            Output::AskForOffer { peer } => {
+                self.effects.push(Effect::Signal(ClientFrame::PleaseOffer {
                     from: self.me.clone(),
                     to: peer,
-                },
-            )),
+                }))
+            }
             Output::Close { link, why } => self.close_link(link, why.as_str()),
             Output::PeerUp { peer, link } => self.peer_up(peer, link),
             Output::PeerDown { peer, link, why } => self.peer_down(peer, link, why),
@@ -297,16 +302,20 @@ impl Driver {
             &self.me,
             self.session,
             &reason,
-            std::collections::BTreeMap::new(),
+            BTreeMap::new(),
             &self.key,
         );
-        self.effects.push(Effect::Signal(ClientFrame::Goodbye(goodbye)));
+        self.effects
+            .push(Effect::Signal(ClientFrame::Goodbye(goodbye)));
         self.witness.commit()?;
         self.release();
         self.links.close_all(&mut self.tasks);
         // The forwarder ends when its queue does, having sent the goodbye.
         drop(self.signal_queue);
-        while timeout(LAST_STEPS, self.tasks.join_next()).await.is_ok_and(|t| t.is_some()) {}
+        while timeout(LAST_STEPS, self.tasks.join_next())
+            .await
+            .is_ok_and(|t| t.is_some())
+        {}
         self.tasks.shutdown().await;
         if let Some(client) = self.signal.take() {
             client.close().await;

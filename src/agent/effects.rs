@@ -48,6 +48,9 @@ impl Directory {
 
     pub(super) fn all(&self) -> Vec<(AgentId, mpsc::Sender<Bytes>)> {
         let queues = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        queues.iter().map(|(id, q)| (id.clone(), q.clone())).collect()
+        queues
+            .iter()
+            .map(|(id, q)| (id.clone(), q.clone()))
+            .collect()
     }
 }

@@ -5,20 +5,20 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::sync::mpsc;
 
+use super::AgentError;
 use super::driver::Driver;
 use super::effects::Effect;
 use super::event::AgentEvent;
 use super::link_task::{Begin, Order, Reader, Report, What};
 use super::links::{Active, Made};
 use super::testimony;
-use super::AgentError;
 use crate::identity::{AgentId, LinkId, Session};
 use crate::link::{CandidateLine, Link};
 use crate::mesh::CloseReason;
 use crate::message::{Keys, SdpReason};
 use crate::signal::{
-    Candidate, Candidates, ClientFrame, ErrorCode, ErrorFrame, FrameReason, Peer, RecvError,
-    SdpBody, SdpExpect, SdpFrame, SdpKind, ServerFrame,
+    Candidate, Candidates, ClientFrame, ErrorCode, ErrorFrame, Peer, RecvError, SdpBody, SdpExpect,
+    SdpFrame, SdpKind, ServerFrame,
 };
 use crate::witness::{Entry, Event};
 
@@ -26,15 +26,12 @@ impl Driver {
     pub(super) fn on_signaling(&mut self, frame: Option<Result<ServerFrame, RecvError>>) {
         match frame {
             Some(Ok(frame)) => self.on_frame(frame),
-            Some(Err(RecvError::Frame(err))) => {
-                let reason = match err.reason {
-                    FrameReason::Unsigned => SdpReason::Unsigned,
-                    _ => SdpReason::Schema,
-                };
-                if matches!(err.frame_type, Some("offer" | "answer")) {
-                    self.reject_sdp(err.from.as_ref(), None, reason, &err.detail);
+            Some(Err(RecvError::Frame { error, .. })) => {
+                let reason = error.reason.sdp_reason();
+                if matches!(error.frame_type, Some("offer" | "answer")) {
+                    self.reject_sdp(error.from.as_ref(), None, reason, &error.detail);
                 } else {
-                    tracing::warn!(%err, "the server sent what is no frame");
+                    tracing::warn!(%error, "the server sent what is no frame");
                 }
             }
             Some(Err(err)) => self.signaling_lost(&err.to_string()),
@@ -94,7 +91,9 @@ impl Driver {
         if let Err((reason, detail)) = self.check_sdp(&frame) {
             return self.reject_sdp(Some(&frame.from), Some(&frame), reason, &detail);
         }
-        let answered = self.mesh.answer(&frame.from, frame.session, frame.link, self.now);
+        let answered = self
+            .mesh
+            .answer(&frame.from, frame.session, frame.link, self.now);
         if let Err(reason) = answered {
             return self.reject_sdp(Some(&frame.from), Some(&frame), reason, "");
         }

@@ -46,7 +46,8 @@ use effects::Directory;
 /// use ifswarm::message::{Destination, Draft};
 /// use ifswarm::signal::{Admission, Server, ServerConfig};
 ///
-/// let server = Server::bind(ServerConfig::open("127.0.0.1:0".parse()?)).await?;
+/// let anywhere = "127.0.0.1:0".parse()?;
+/// let server = Server::bind(ServerConfig::new(anywhere, Admission::Open)).await?;
 /// let swarm = "two".parse()?;
 /// let ann = Agent::builder("ann".parse()?, &swarm).signal(&server.url()).start().await?;
 /// let bob = Agent::builder("bob".parse()?, &swarm).signal(&server.url()).start().await?;
@@ -191,7 +192,10 @@ impl Agent {
             // Whom there is no queue for, the mesh will say.
             Destination::Agent(peer) => {
                 let queue = self.directory.queue_of(peer);
-                queue.map(|queue| (peer.clone(), queue)).into_iter().collect()
+                queue
+                    .map(|queue| (peer.clone(), queue))
+                    .into_iter()
+                    .collect()
             }
             Destination::All => self.directory.all(),
         };

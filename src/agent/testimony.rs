@@ -5,12 +5,18 @@ use serde_json::{Value, json};
 
 use crate::identity::{AgentId, LinkId};
 use crate::mesh::CloseReason;
-use crate::message::{Claim, Reason, SdpReason, Signed, Timestamp};
+use crate::message::{Claim, Destination, Reason, SdpReason, Signed, Timestamp};
 use crate::signal::{SdpDetail, SdpFrame};
 use crate::witness::{Entry, Event};
 
 /// An offer or answer that was made, or received and found good.
-pub(super) fn sdp(event: Event, peer: &AgentId, frame: &SdpFrame, detail: SdpDetail, now: Timestamp) -> Entry {
+pub(super) fn sdp(
+    event: Event,
+    peer: &AgentId,
+    frame: &SdpFrame,
+    detail: SdpDetail,
+    now: Timestamp,
+) -> Entry {
     let entry = Entry::new(event, now).peer(peer);
     entry.metadata(frame.witness_metadata(detail))
 }
@@ -42,9 +48,9 @@ pub(super) fn sdp_rejected(
 pub(super) fn sent(signed: &Signed, now: Timestamp) -> Entry {
     let message = signed.message();
     let entry = Entry::new(Event::IfmessageSent, now);
-    let entry = match message.destination().agent() {
-        Some(peer) => entry.peer(peer),
-        None => entry,
+    let entry = match message.destination() {
+        Destination::Agent(peer) => entry.peer(peer),
+        Destination::All => entry,
     };
     let entry = match message.trace_id() {
         Some(trace) => entry.trace(trace),
@@ -95,7 +101,13 @@ pub(super) fn received(
 }
 
 /// Something about a link.
-pub(super) fn link(event: Event, peer: &AgentId, link: LinkId, what: Value, now: Timestamp) -> Entry {
+pub(super) fn link(
+    event: Event,
+    peer: &AgentId,
+    link: LinkId,
+    what: Value,
+    now: Timestamp,
+) -> Entry {
     let mut metadata = what;
     metadata["link"] = json!(link);
     Entry::new(event, now).peer(peer).metadata(metadata)
@@ -103,5 +115,11 @@ pub(super) fn link(event: Event, peer: &AgentId, link: LinkId, what: Value, now:
 
 /// A link that was up is no more.
 pub(super) fn peer_lost(peer: &AgentId, id: LinkId, why: CloseReason, now: Timestamp) -> Entry {
-    link(Event::PeerLost, peer, id, json!({ "reason": why.as_str() }), now)
+    link(
+        Event::PeerLost,
+        peer,
+        id,
+        json!({ "reason": why.as_str() }),
+        now,
+    )
 }

@@ -41,6 +41,7 @@ pub struct LinkEvents {
     messaging: Arc<dyn DataChannel>,
     control: Arc<dyn DataChannel>,
     connection: mpsc::Receiver<ConnectionEvent>,
+    seat: Seat,
     open_channels: u8,
     closed: bool,
 }
@@ -302,6 +303,7 @@ impl Link {
             messaging: Arc::clone(&messaging),
             control: Arc::clone(&control),
             connection: events,
+            seat: seat.clone(),
             open_channels: 0,
             closed: false,
         };
@@ -432,7 +434,11 @@ impl LinkEvents {
         match event {
             Some(DataChannelEvent::OnOpen) => {
                 self.open_channels += 1;
-                (self.open_channels == 2).then_some(LinkEvent::Open)
+                if self.open_channels < 2 {
+                    return None;
+                }
+                self.seat.opened();
+                Some(LinkEvent::Open)
             }
             Some(DataChannelEvent::OnMessage(message)) if is_control => {
                 Some(LinkEvent::Control(message.data.freeze()))

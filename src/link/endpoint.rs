@@ -53,6 +53,24 @@ pub struct ChannelOptions {
     pub max_message: usize,
 }
 
+impl ChannelOptions {
+    /// Whether every message arrives, in order, as long as the link lives.
+    pub fn is_reliable(&self) -> bool {
+        self.ordered && self.max_retransmits.is_none()
+    }
+}
+
+impl Default for ChannelOptions {
+    /// Reliable, 64 KiB.
+    fn default() -> Self {
+        Self {
+            ordered: true,
+            max_retransmits: None,
+            max_message: 64 * 1024,
+        }
+    }
+}
+
 /// An agent's end of all its links. Cheap to clone.
 #[derive(Clone)]
 pub struct Endpoint(Arc<Inner>);

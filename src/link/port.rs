@@ -54,6 +54,20 @@ struct Inbox(Mutex<Queue>);
 struct Queue {
     datagrams: VecDeque<(SocketAddr, Bytes)>,
     reader: Option<Waker>,
+    /// How many more may be read in this round of the connection's loop.
+    allowance: Allowance,
+}
+
+/// A connection's loop reads a burst of datagrams before it handles the events of the first. A
+/// message that comes in one burst with the end of the SCTP handshake finds its negotiated
+/// channel not yet open, and is dropped although SCTP has acknowledged it. So one datagram a
+/// round has to do until the channels are open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Allowance {
+    #[default]
+    None,
+    One,
+    Any,
 }
 
 /// One connection's place at the port.
@@ -163,6 +177,34 @@ impl Seat {
         })
     }
 
+    /// The connection's loop begins a new round.
+    pub(super) fn next_round(&self) {
+        self.allow(Allowance::One);
+    }
+
+    /// The channels are open: from now on the loop may read as much as there is.
+    pub(super) fn opened(&self) {
+        self.allow(Allowance::Any);
+    }
+
+    fn allow(&self, allowance: Allowance) {
+        for inbox in self.inboxes.iter() {
+            let mut queue = lock(&inbox.0);
+            if queue.allowance == Allowance::Any {
+                continue;
+            }
+            queue.allowance = allowance;
+            let reader = match queue.datagrams.is_empty() {
+                true => None,
+                false => queue.reader.take(),
+            };
+            drop(queue);
+            if let Some(reader) = reader {
+                reader.wake();
+            }
+        }
+    }
+
     /// The shared port's number on `ip`, if it is bound there.
     pub(super) fn port_on(&self, ip: IpAddr) -> Option<u16> {
         let mut addresses = self.port.addresses();
@@ -221,10 +263,17 @@ impl AsyncUdpSocket for VirtualSocket {
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
         let mut queue = lock(&self.seat.inboxes[self.index].0);
-        let Some((sender, datagram)) = queue.datagrams.pop_front() else {
+        let next = match queue.allowance {
+            Allowance::None => None,
+            Allowance::One | Allowance::Any => queue.datagrams.pop_front(),
+        };
+        let Some((sender, datagram)) = next else {
             queue.reader = Some(cx.waker().clone());
             return Poll::Pending;
         };
+        if queue.allowance == Allowance::One {
+            queue.allowance = Allowance::None;
+        }
         let length = datagram.len().min(bufs[0].len());
         bufs[0][..length].copy_from_slice(&datagram[..length]);
         meta[0] = RecvMeta::default();
@@ -243,7 +292,10 @@ impl Inbox {
             let datagram = Bytes::copy_from_slice(datagram);
             queue.datagrams.push_back((sender, datagram));
         }
-        let reader = queue.reader.take();
+        let reader = match queue.allowance {
+            Allowance::None => None,
+            Allowance::One | Allowance::Any => queue.reader.take(),
+        };
         drop(queue);
         if let Some(reader) = reader {
             reader.wake();

@@ -72,6 +72,8 @@ impl Runtime for ConnectionRuntime {
     }
 
     fn sleep(&self, duration: Duration) -> Boxed<'static, ()> {
+        // The loop sleeps once a round, having handled all events.
+        self.seat.next_round();
         if self.hurry.0.swap(false, Ordering::AcqRel) {
             return Box::pin(std::future::ready(()));
         }

@@ -1,0 +1,281 @@
+//! The rules about messages: numbers, who may say what on which link, replay, acknowledgements
+//! (`wire.md`, section *IFMessage v2.1*, from `wrong-recipient` on, and *DataChannels*).
+
+use std::time::{Duration, Instant};
+
+use super::guard::Guard;
+use super::machine::Mesh;
+use super::outgoing::Outgoing;
+use super::peer::Peer;
+use super::shared::Shared;
+use super::{Assigned, Claimed, Header, Lanes, Output, RefusedNotice, SendError};
+use crate::identity::{AgentId, LinkId, Session};
+use crate::message::{Destination, Reason, Timestamp};
+
+impl Mesh {
+    /// The next number for a message to `destination`, and the links to send it on.
+    ///
+    /// # Errors
+    /// [`SendError`]; no number is used up then.
+    pub fn assign(
+        &mut self,
+        destination: &Destination,
+        _now: Instant,
+    ) -> Result<Assigned, SendError> {
+        if self.shared.leaving.is_some() {
+            return Err(SendError::Leaving);
+        }
+        match destination {
+            Destination::Agent(id) if *id == self.shared.config.me => Err(SendError::ToMyself),
+            Destination::Agent(id) => {
+                let up = self.peers.get_mut(id).and_then(|peer| {
+                    let link = peer.sending_link()?;
+                    Some((peer, link))
+                });
+                let (peer, link) =
+                    up.ok_or_else(|| SendError::NotConnected { peer: id.clone() })?;
+                peer.direct_assigned += 1;
+                peer.outgoing.direct.send(peer.direct_assigned);
+                Ok(Assigned {
+                    sequence_num: peer.direct_assigned,
+                    to: vec![(id.clone(), link)],
+                })
+            }
+            Destination::All => {
+                let sequence_num = self.shared.all_assigned + 1;
+                let mut to = Vec::with_capacity(self.peers.len());
+                for (id, peer) in &mut self.peers {
+                    if let Some(link) = peer.sending_link() {
+                        peer.outgoing.all.send(sequence_num);
+                        to.push((id.clone(), link));
+                    }
+                }
+                if to.is_empty() {
+                    return Err(SendError::NoPeers);
+                }
+                self.shared.all_assigned = sequence_num;
+                Ok(Assigned { sequence_num, to })
+            }
+        }
+    }
+
+    /// Whether a verified message that came over `link` is to be delivered. `wall` is the time of
+    /// day. A refusal that the peer is to be told of follows as [`Output::SendRefused`].
+    ///
+    /// # Errors
+    /// The first that applies of [`Reason::WrongRecipient`], [`Reason::WrongPeer`] (also when the
+    /// link is not up), [`Reason::Stale`], [`Reason::Replayed`], [`Reason::OutOfWindow`].
+    pub fn accept(
+        &mut self,
+        link: LinkId,
+        header: &Header<'_>,
+        now: Instant,
+        wall: Timestamp,
+    ) -> Result<(), Reason> {
+        let lane = self.lane_to_me(header.destination);
+        let Some((peer, shared)) = self.of_live_link(link) else {
+            return Err(lane.map_or(Reason::WrongRecipient, |_| Reason::WrongPeer));
+        };
+        let own = *header.source == peer.id && peer.session == Some(header.session);
+        let Some(lane) = lane else {
+            if own && let Destination::Agent(meant_for) = header.destination {
+                refuse_misdirected(peer, shared, link, header, meant_for);
+            }
+            return Err(Reason::WrongRecipient);
+        };
+        if *header.source != peer.id {
+            return Err(Reason::WrongPeer);
+        }
+        if !own {
+            let age = wall.unix_ms().abs_diff(header.timestamp.unix_ms());
+            if u128::from(age) > MAX_AGE.as_millis() {
+                return Err(Reason::Stale);
+            }
+            if peer.session.is_some_and(|known| header.session < known) {
+                return Err(Reason::Replayed);
+            }
+            // Signed in a newer session than that of the link: the peer has started anew.
+            peer.adopt(header.session, shared);
+            peer.retry(shared, now);
+        }
+        let guard = lane.of_mut(&mut peer.guards);
+        let verdict = guard.accept(header.sequence_num);
+        if verdict == Err(Reason::OutOfWindow) && guard.is_news(header.sequence_num) {
+            shared.emit(Output::SendRefused {
+                notice: RefusedNotice {
+                    link,
+                    session: header.session,
+                    destination: header.destination.clone(),
+                    sequence_num: header.sequence_num,
+                },
+                reason: Reason::OutOfWindow,
+            });
+        }
+        // A duplicate is acknowledged again: its sender has missed the first time.
+        note(peer, lane, header.sequence_num, shared, now);
+        verdict
+    }
+
+    /// A message that failed verification came over `link`. Returns the `refused` frame that is
+    /// due, if one is: only for the peer's own session, and never twice. The number counts as
+    /// seen for acknowledgements and never moves the replay guard.
+    pub fn refused_unverified(
+        &mut self,
+        link: LinkId,
+        claim: &Claimed<'_>,
+        now: Instant,
+    ) -> Option<RefusedNotice> {
+        let (session, destination, sequence_num) =
+            (claim.session?, claim.destination?, claim.sequence_num?);
+        let lane = self.lane_to_me(destination)?;
+        let (peer, shared) = self.of_live_link(link)?;
+        if claim.source? != &peer.id || peer.session != Some(session) {
+            return None;
+        }
+        let guard = lane.of_mut(&mut peer.guards);
+        if !guard.is_news(sequence_num) || !guard.is_plausible(sequence_num) {
+            return None;
+        }
+        note(peer, lane, sequence_num, shared, now);
+        Some(RefusedNotice {
+            link,
+            session,
+            destination: destination.clone(),
+            sequence_num,
+        })
+    }
+
+    /// `ack` came: followed by [`Output::Acked`] if it says anything new about messages of mine.
+    pub fn ack(
+        &mut self,
+        link: LinkId,
+        session: Session,
+        destination: &Destination,
+        up_to: u64,
+        _now: Instant,
+    ) {
+        let Some((peer, shared)) = self.of_live_link(link) else {
+            return;
+        };
+        if session != shared.config.session || !shared.config.reliable {
+            return;
+        }
+        if outgoing(peer, destination).is_some_and(|sent| sent.ack(up_to)) {
+            let peer = peer.id.clone();
+            shared.emit(Output::Acked {
+                peer,
+                destination: destination.clone(),
+                up_to,
+            });
+        }
+    }
+
+    /// `refused` came: followed by [`Output::RefusedByPeer`] if it is about a message of mine
+    /// that is still open.
+    pub fn refused(
+        &mut self,
+        link: LinkId,
+        session: Session,
+        destination: &Destination,
+        sequence_num: u64,
+        reason: Reason,
+        _now: Instant,
+    ) {
+        let Some((peer, shared)) = self.of_live_link(link) else {
+            return;
+        };
+        let mine = session == shared.config.session
+            && outgoing(peer, destination).is_some_and(|sent| sent.is_open(sequence_num));
+        if mine {
+            shared.emit(Output::RefusedByPeer {
+                peer: peer.id.clone(),
+                destination: destination.clone(),
+                sequence_num,
+                reason,
+            });
+        }
+    }
+
+    fn lane_to_me(&self, destination: &Destination) -> Option<Lane> {
+        match destination {
+            Destination::All => Some(Lane::All),
+            Destination::Agent(id) => (*id == self.shared.config.me).then_some(Lane::Direct),
+        }
+    }
+}
+
+/// Which of two [`Lanes`].
+#[derive(Debug, Clone, Copy)]
+enum Lane {
+    Direct,
+    All,
+}
+
+impl Lane {
+    fn of_mut<T>(self, lanes: &mut Lanes<T>) -> &mut T {
+        match self {
+            Self::Direct => &mut lanes.direct,
+            Self::All => &mut lanes.all,
+        }
+    }
+}
+
+/// A message counts as seen: an acknowledgement is owed, and a leaving peer may be done.
+fn note(peer: &mut Peer, lane: Lane, sequence_num: u64, shared: &mut Shared, now: Instant) {
+    let guard: &mut Guard = lane.of_mut(&mut peer.guards);
+    guard.note(sequence_num);
+    if shared.config.reliable && peer.live.is_some() {
+        let due = guard.owe_ack(now);
+        if due <= now {
+            peer.send_acks(Some(now), shared);
+        } else {
+            shared.wake(due);
+        }
+    }
+    peer.part_if_complete(shared, now);
+}
+
+/// A peer's own message that is meant for somebody else: said once per number.
+fn refuse_misdirected(
+    peer: &mut Peer,
+    shared: &mut Shared,
+    link: LinkId,
+    header: &Header<'_>,
+    meant_for: &AgentId,
+) {
+    let known = peer.misdirected.iter_mut().find(|(id, _)| id == meant_for);
+    match known {
+        Some((_, greatest)) if header.sequence_num <= *greatest => return,
+        Some((_, greatest)) => *greatest = header.sequence_num,
+        None => {
+            if peer.misdirected.len() == MAX_MISDIRECTED {
+                peer.misdirected.pop_front();
+            }
+            peer.misdirected
+                .push_back((meant_for.clone(), header.sequence_num));
+        }
+    }
+    shared.emit(Output::SendRefused {
+        notice: RefusedNotice {
+            link,
+            session: header.session,
+            destination: header.destination.clone(),
+            sequence_num: header.sequence_num,
+        },
+        reason: Reason::WrongRecipient,
+    });
+}
+
+/// What was sent to `peer` under `destination`, if that is one of its two.
+fn outgoing<'a>(peer: &'a mut Peer, destination: &Destination) -> Option<&'a mut Outgoing> {
+    match destination {
+        Destination::All => Some(&mut peer.outgoing.all),
+        Destination::Agent(id) if *id == peer.id => Some(&mut peer.outgoing.direct),
+        Destination::Agent(_) => None,
+    }
+}
+
+/// Wrong destinations of one peer that are remembered: a peer with a bug has one or two.
+const MAX_MISDIRECTED: usize = 8;
+/// How old or new a message of an unknown session may be (`wire.md`).
+const MAX_AGE: Duration = Duration::from_secs(5 * 60);
