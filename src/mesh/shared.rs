@@ -1,0 +1,170 @@
+//! What all peers of one mesh share: configuration, outputs, link ids, jitter, the next deadline.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use sha2::{Digest, Sha256};
+
+use super::{CloseReason, Config, Output};
+use crate::identity::{AgentId, LinkId};
+
+/// Kept apart from the peers, so that one peer and this can be borrowed together.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) config: Config,
+    /// Microseconds on the wire count from here.
+    pub(super) origin: Instant,
+    /// Set by [`super::Mesh::leave`]: when the last links are closed.
+    pub(super) leaving: Option<Instant>,
+    /// The greatest number given out to `*`.
+    pub(super) all_assigned: u64,
+    outputs: VecDeque<Output>,
+    /// Every link that is open or being made: at most two per peer.
+    links: BTreeMap<LinkId, AgentId>,
+    links_made: u64,
+    jitter: u64,
+    /// No deadline lies before this one. It may be early, never late.
+    due: Option<Instant>,
+}
+
+impl Shared {
+    pub(super) fn new(config: Config, now: Instant) -> Self {
+        Self {
+            jitter: config.seed,
+            config,
+            origin: now,
+            leaving: None,
+            all_assigned: 0,
+            outputs: VecDeque::new(),
+            links: BTreeMap::new(),
+            links_made: 0,
+            due: None,
+        }
+    }
+
+    pub(super) fn emit(&mut self, output: Output) {
+        self.outputs.push_back(output);
+    }
+
+    pub(super) fn poll(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// A fresh link id. The hash keeps the seed, and so the ids to come, from those who see one.
+    pub(super) fn make_link(&mut self, peer: &AgentId) -> LinkId {
+        loop {
+            self.links_made += 1;
+            let digest = Sha256::new()
+                .chain_update(self.config.seed.to_be_bytes())
+                .chain_update(self.config.session.to_string())
+                .chain_update(self.links_made.to_be_bytes())
+                .finalize();
+            let mut bytes = [0; 8];
+            bytes.copy_from_slice(&digest[..8]);
+            let link = LinkId::from_bytes(bytes);
+            if self.take_link(link, peer) {
+                return link;
+            }
+        }
+    }
+
+    /// Enters a link. False if it is in use, whoever's it is.
+    pub(super) fn take_link(&mut self, link: LinkId, peer: &AgentId) -> bool {
+        let free = !self.links.contains_key(&link);
+        if free {
+            self.links.insert(link, peer.clone());
+        }
+        free
+    }
+
+    pub(super) fn peer_of(&self, link: LinkId) -> Option<AgentId> {
+        self.links.get(&link).cloned()
+    }
+
+    /// Forgets a link, and has it closed unless it ended by itself.
+    pub(super) fn drop_link(&mut self, link: LinkId, why: CloseReason) {
+        self.links.remove(&link);
+        if why != CloseReason::Lost {
+            self.emit(Output::Close { link, why });
+        }
+    }
+
+    /// The wait after so many failures in a row: doubling, the upper half of it by chance, so
+    /// that agents that lost each other together do not come back together.
+    pub(super) fn backoff(&mut self, failures: u32) -> Duration {
+        let full = RETRY_FIRST
+            .saturating_mul(1 << failures.min(16))
+            .min(RETRY_MOST);
+        let half = full / 2;
+        let part = (self.random() >> 32) as u32;
+        half + half.mul_f64(f64::from(part) / f64::from(u32::MAX))
+    }
+
+    /// SplitMix64 (Steele, Lea, Flood 2014): jitter only, nothing secret.
+    fn random(&mut self) -> u64 {
+        self.jitter = self.jitter.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.jitter;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// Something is due at `at`.
+    pub(super) fn wake(&mut self, at: Instant) {
+        self.due = Some(self.due.map_or(at, |due| due.min(at)));
+    }
+
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
+    pub(super) fn clear_due(&mut self) {
+        self.due = None;
+    }
+}
+
+/// The wait before the first new attempt.
+const RETRY_FIRST: Duration = Duration::from_secs(1);
+/// The longest wait between attempts.
+const RETRY_MOST: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::Session;
+    use crate::mesh::Neighbours;
+
+    fn shared(seed: u64) -> Shared {
+        let config = Config {
+            me: "a".parse().unwrap(),
+            session: Session::new(1, [0; 10]),
+            neighbours: Neighbours::All,
+            reliable: true,
+            dial_timeout: Duration::from_secs(10),
+            seed,
+        };
+        Shared::new(config, Instant::now())
+    }
+
+    #[test]
+    fn the_wait_doubles_from_one_second_to_thirty_with_jitter_in_its_upper_half() {
+        let mut shared = shared(7);
+        for (failures, full) in [(0, 1), (1, 2), (2, 4), (4, 16), (5, 30), (40, 30)] {
+            let full = Duration::from_secs(full);
+            for _ in 0..100 {
+                let wait = shared.backoff(failures);
+                assert!(wait >= full / 2 && wait <= full, "{failures}: {wait:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn link_ids_come_from_the_seed_and_are_never_the_same() {
+        let peer = "b".parse().unwrap();
+        let (mut one, mut same, mut other) = (shared(1), shared(1), shared(2));
+        let first = one.make_link(&peer);
+        assert_eq!(first, same.make_link(&peer));
+        assert_ne!(first, other.make_link(&peer));
+        assert_ne!(first, one.make_link(&peer));
+    }
+}
