@@ -18,6 +18,8 @@
 //! proofs will stand beside `tree`; they sign [`Log::root`].
 
 mod check;
+#[cfg(test)]
+mod crash_tests;
 mod disk;
 mod entry;
 mod event;
