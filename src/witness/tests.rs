@@ -4,7 +4,8 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use serde_json::json;
+use proptest::prelude::*;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::check::{Checker, ReadError};
@@ -278,5 +279,38 @@ fn says_what_is_wrong_and_where() {
         if column.is_some() {
             assert_eq!(flaw.column, column, "{flaw}");
         }
+    }
+}
+
+fn any_json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<u64>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        any::<String>().prop_map(Value::from),
+    ];
+    leaf.prop_recursive(4, 32, 8, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..8).prop_map(Value::from),
+            prop::collection::btree_map(any::<String>(), inner, 0..8)
+                .prop_map(|members| Value::Object(members.into_iter().collect())),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn reads_whatever_it_wrote(metadata in any_json()) {
+        let disk = Disk::default();
+        let mut log = with_opening(|opening| Log::on_sink(opening, Box::new(disk.clone())));
+        log.append(Entry::new(Event::PeerLost, at(1)).metadata(metadata));
+        log.commit().unwrap();
+        prop_assert_eq!(check_bytes(&disk.bytes()).unwrap().root, log.root());
+    }
+
+    #[test]
+    fn refuses_any_bytes_without_a_panic(bytes in any::<Vec<u8>>()) {
+        prop_assert!(check_bytes(&bytes).is_err());
     }
 }
