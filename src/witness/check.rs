@@ -2,7 +2,6 @@
 //!
 //! Streams: memory for one line, however long the log. Repairs nothing.
 
-use std::fmt;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -10,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::entry::{Chained, Entry, MAX_LINE};
 use super::log::{FORMAT_VERSION, SIGNAL, origin};
 use super::tree::{Hash, Tree, leaf_hash};
-use super::{ENTRIES_FILE, Event};
+use super::{ENTRIES_FILE, Event, Flaw, Reason};
 use crate::identity::{AgentId, PublicKey, SwarmName};
 use crate::message::{Malformed, parse_strict};
 
@@ -50,32 +49,6 @@ pub enum CheckError {
         /// The first thing wrong with it.
         flaw: Flaw,
     },
-}
-
-/// The first thing wrong with a log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Flaw {
-    /// The reason, as on the wire.
-    pub reason: Reason,
-    /// The line, from 1.
-    pub line: u64,
-    /// The column in bytes, from 1, where there is one.
-    pub column: Option<usize>,
-    /// What was found and what was expected.
-    pub detail: String,
-}
-
-/// Kinds of flaws; [`Reason::as_str`] is their name on the wire.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Reason {
-    /// Not JSON, not canonical, or larger than an entry may be.
-    Malformed,
-    /// Canonical JSON, but no entry of this log.
-    Schema,
-    /// Does not follow from the line before.
-    ChainBroken,
-    /// The last line lacks its newline: a write was cut short.
-    TornLine,
 }
 
 /// Checks the log at `path`, an `entries.jsonl` or the folder that holds one.
@@ -320,34 +293,6 @@ impl Opened {
             swarm,
             public_key,
         })
-    }
-}
-
-impl Reason {
-    /// The name on the wire.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Malformed => "malformed",
-            Self::Schema => "schema",
-            Self::ChainBroken => "chain-broken",
-            Self::TornLine => "torn-line",
-        }
-    }
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-impl fmt::Display for Flaw {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "line {}", self.line)?;
-        if let Some(column) = self.column {
-            write!(f, ", column {column}")?;
-        }
-        write!(f, ": {}: {}", self.reason, self.detail)
     }
 }
 

@@ -11,6 +11,7 @@
 //! | `entry` | one entry and its line |
 //! | `tree` | the Merkle tree, as a compact range |
 //! | `check` | reading a log: the one judge of what is valid |
+//! | `flaw` | what can be wrong with one |
 //! | `disk` | folder, lock and file |
 //! | `log` | [`Log`]: open, append, commit |
 //!
@@ -18,16 +19,20 @@
 //! proofs will stand beside `tree`; they sign [`Log::root`].
 
 mod check;
+#[cfg(test)]
+mod crash_tests;
 mod disk;
 mod entry;
 mod event;
+mod flaw;
 mod log;
 #[cfg(test)]
 mod tests;
 mod tree;
 
-pub use check::{CheckError, Flaw, Reason, Report, check, check_reader};
+pub use check::{CheckError, Report, check, check_reader};
 pub use disk::{ENTRIES_FILE, OpenError, WriteError};
 pub use entry::Entry;
 pub use event::{Event, UnknownEvent};
+pub use flaw::{Flaw, Reason};
 pub use log::{Log, LogOwner, Opening, Summary};
