@@ -3,7 +3,7 @@
 //! serde_yaml hands out no position with a value, only with an error. So every node gets the
 //! number at which it was met, and when one turns out wrong, the text is read once more by the
 //! same code, which stops at this number with an error: its position is the node's. A good file
-//! pays nothing, every check, also between fields far apart, can point at its place.
+//! pays nothing, and every check, also one between fields far apart, can point at its place.
 
 use std::cell::Cell;
 use std::fmt;
@@ -17,7 +17,7 @@ use super::text::{self, Place};
 /// A value as it is written.
 #[derive(Debug)]
 pub(super) struct Node {
-    /// The how manieth node of the text this is; finds its line again.
+    /// The number at which it was met; finds its line again.
     pub(super) at: usize,
     /// What it is.
     pub(super) kind: Kind,
