@@ -6,9 +6,8 @@ use super::error::Fault;
 use super::field::{Field, Members, unique};
 use super::yaml::{Kind, Node};
 use super::{
-    ChannelConfig, Expect, ExpectedLinks, IceConfig, MAX_AGENTS, MAX_ICE_SERVERS, MIN_AGENTS,
-    Probe, SdpDetail, SignalConfig, Swarm, SwarmAgent, Topology, TurnServer, WitnessConfig, ice,
-    units,
+    ChannelConfig, Expect, ExpectedLinks, MAX_AGENTS, MIN_AGENTS, Probe, SdpDetail, SignalConfig,
+    Swarm, SwarmAgent, Topology, WitnessConfig, ice, units,
 };
 use crate::identity::{AgentId, InvalidKey, PublicKey};
 
@@ -38,7 +37,7 @@ pub(super) fn swarm(root: &Node, folder: &Path) -> Result<Swarm, Fault> {
         agents,
         topology,
         signal: fields.read("signal", signal)?.unwrap_or_default(),
-        ice: fields.read("ice", ice)?.unwrap_or_default(),
+        ice: fields.read("ice", ice::config)?.unwrap_or_default(),
         channel,
         witness: fields
             .read("witness", |field| witness(field, folder))?
@@ -132,10 +131,7 @@ fn public_key(field: &Field<'_>) -> Result<PublicKey, Fault> {
         ),
         InvalidKey::Point => field
             .fault_found(
-                format!(
-                    "{}, under which anybody could sign",
-                    field.node().describe()
-                ),
+                format!("{}, which is no usable key", field.node().describe()),
                 "an Ed25519 public key",
             )
             .help("make a key with `ifswarm keygen`"),
@@ -164,9 +160,7 @@ fn topology(field: &Field<'_>, agents: usize) -> Result<Topology, Fault> {
         ("k-regular", None),
     ])?;
     named.ok_or_else(|| {
-        field
-            .fault("it to say how many links each agent has")
-            .help("write it as `topology: { k-regular: 4 }`")
+        field.fault("`{ k-regular: N }`, where N says how many links each agent has")
     })
 }
 
@@ -190,59 +184,6 @@ fn signal(field: &Field<'_>) -> Result<SignalConfig, Fault> {
             .map_err(|fault| fault.help("port 0 takes a port that is free"))
     })?;
     Ok(listen.map_or_else(SignalConfig::default, |listen| SignalConfig { listen }))
-}
-
-fn ice(field: &Field<'_>) -> Result<IceConfig, Fault> {
-    let members = field.members(&["stun", "turn"])?;
-    let stun = members.read("stun", |field| {
-        servers(
-            field,
-            "a list of STUN servers, such as `stun:stun.example.org:3478`",
-        )?
-        .iter()
-        .map(ice::stun)
-        .collect()
-    })?;
-    let turn = members.read("turn", |field| {
-        servers(
-            field,
-            "a list of TURN servers, each with `url`, `username` and `credential`",
-        )?
-        .iter()
-        .map(turn)
-        .collect()
-    })?;
-    Ok(IceConfig {
-        stun: stun.unwrap_or_default(),
-        turn: turn.unwrap_or_default(),
-    })
-}
-
-fn servers<'a>(field: &Field<'a>, expected: &str) -> Result<Vec<Field<'a>>, Fault> {
-    let items = field.list(expected)?;
-    if items.len() > MAX_ICE_SERVERS {
-        let found = format!("{} servers", items.len());
-        return Err(field.fault_found(found, format!("at most {MAX_ICE_SERVERS}")));
-    }
-    Ok(items)
-}
-
-fn turn(field: &Field<'_>) -> Result<TurnServer, Fault> {
-    let members = field.members(&["url", "username", "credential"])?;
-    let text = |name| {
-        let field = members.need(name, "the server asks for it")?;
-        let expected = format!("text of 1-{MAX_CREDENTIAL} characters");
-        let text = field.text(&expected)?;
-        if !(1..=MAX_CREDENTIAL).contains(&text.chars().count()) {
-            return Err(field.fault(expected));
-        }
-        Ok(text.to_owned())
-    };
-    Ok(TurnServer {
-        url: ice::turn(members.need("url", "such as `turn:turn.example.org:3478`")?)?,
-        username: text("username")?,
-        credential: text("credential")?,
-    })
 }
 
 fn channel(field: &Field<'_>) -> Result<ChannelConfig, Fault> {
@@ -310,7 +251,10 @@ fn expect(field: &Field<'_>, links: usize) -> Result<Expect, Fault> {
         setup: members.read("setup", Field::duration)?,
         links: members
             .read("links", |field| match &field.node().kind {
-                Kind::Int(_) => field.whole(0..=links).map(ExpectedLinks::AtLeast),
+                Kind::Int(_) => field
+                    .whole(0..=links)
+                    .map(ExpectedLinks::AtLeast)
+                    .map_err(|fault| fault.help(format!("the topology has {links} links"))),
                 Kind::Text(text) if text == "all" => Ok(ExpectedLinks::All),
                 _ => Err(field.fault("`all` or how many links must open")),
             })?
@@ -327,13 +271,11 @@ fn expect(field: &Field<'_>, links: usize) -> Result<Expect, Fault> {
 
 /// A line that fits a terminal or two.
 const MAX_ROLE: usize = 256;
-/// RFC 8489, section 14.3: a username has less than 509 bytes.
-const MAX_CREDENTIAL: usize = 508;
 /// Below this not even every IFMessage within the limits of its fields fits.
 const MIN_MESSAGE: usize = 16 * 1024;
 /// The largest IFMessage.
 const MAX_MESSAGE: usize = 256 * 1024;
 /// What a message needs beside its payload: ids, signature, the names of what is signed.
 const ENVELOPE: usize = 2 * 1024;
-/// An hour and more at the default interval; the histograms stay small in any case.
+/// Over an hour at the default interval.
 const MAX_PROBES: u32 = 1_000_000;

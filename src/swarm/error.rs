@@ -4,7 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::yaml::{self, Place};
+use super::text::{self, Place};
+use super::yaml;
 
 /// Why a swarm file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -125,7 +126,7 @@ impl InvalidSwarm {
         text: &str,
         path: &Path,
     ) -> SwarmError {
-        let source = yaml::line(text, place.line);
+        let source = text::line(text, place.line).unwrap_or_default();
         let start = place.column.saturating_sub(EXCERPT_BEFORE + 1);
         let excerpt = source
             .chars()
@@ -188,5 +189,5 @@ pub(super) fn quote(text: &str) -> String {
 const EXCERPT: usize = 100;
 /// How much of that stands before the column, at most.
 const EXCERPT_BEFORE: usize = 60;
-/// Longer text does not help to recognise it.
-const QUOTE: usize = 60;
+/// A public key in full; longer text does not help to recognise it.
+const QUOTE: usize = 64;

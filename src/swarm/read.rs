@@ -5,6 +5,7 @@ use std::io::{ErrorKind, Read};
 use std::path::Path;
 
 use super::error::{InvalidSwarm, SwarmError};
+use super::text::Place;
 use super::{Swarm, check, yaml};
 
 impl Swarm {
@@ -59,7 +60,7 @@ fn too_large(path: &Path) -> SwarmError {
 }
 
 fn not_utf8(bytes: &[u8], err: std::str::Utf8Error, path: &Path) -> SwarmError {
-    let place = yaml::place_after(&String::from_utf8_lossy(&bytes[..err.valid_up_to()]));
+    let place = Place::after(&String::from_utf8_lossy(&bytes[..err.valid_up_to()]));
     let message = format!(
         "found the byte 0x{:02X}, expected text in UTF-8",
         bytes[err.valid_up_to()]

@@ -3,7 +3,7 @@
 //! serde_yaml hands out no position with a value, only with an error. So every node gets the
 //! number at which it was met, and when one turns out wrong, the text is read once more by the
 //! same code, which stops at this number with an error: its position is the node's. A good file
-//! pays nothing, every check, also between fields far apart, can point at its place.
+//! pays nothing, and every check, also one between fields far apart, can point at its place.
 
 use std::cell::Cell;
 use std::fmt;
@@ -12,11 +12,12 @@ use std::path::Path;
 use serde::de::{DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, Visitor};
 
 use super::error::{InvalidSwarm, SwarmError, quote};
+use super::text::{self, Place};
 
 /// A value as it is written.
 #[derive(Debug)]
 pub(super) struct Node {
-    /// The how manieth node of the text this is; finds its line again.
+    /// The number at which it was met; finds its line again.
     pub(super) at: usize,
     /// What it is.
     pub(super) kind: Kind,
@@ -34,13 +35,6 @@ pub(super) enum Kind {
     Map(Vec<(Node, Node)>),
 }
 
-/// A place in the text, both from 1, the column in characters.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Place {
-    pub(super) line: usize,
-    pub(super) column: usize,
-}
-
 impl Node {
     /// What it is, for a message.
     pub(super) fn describe(&self) -> String {
@@ -49,6 +43,7 @@ impl Node {
             Kind::Bool(value) => format!("`{value}`"),
             Kind::Int(value) => format!("the number {value}"),
             Kind::Float(value) => format!("the number {value}"),
+            Kind::Text(text) if text.is_empty() => "an empty text".into(),
             Kind::Text(text) => quote(text),
             Kind::List(_) => "a list".into(),
             Kind::Map(_) => "a mapping".into(),
@@ -58,7 +53,7 @@ impl Node {
 
 /// Reads the one document of `text`. A text without any is [`Kind::Null`].
 pub(super) fn parse(text: &str, path: &Path) -> Result<Node, SwarmError> {
-    check_characters(text, path)?;
+    text::check(text, path)?;
     let pass = Pass::new(None);
     let mut documents = serde_yaml::Deserializer::from_str(text);
     let Some(document) = documents.next() else {
@@ -77,9 +72,9 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Node, SwarmError> {
             let place = pass
                 .deserialize(second)
                 .err()
-                .map_or(START, |err| place_of(&err));
+                .map_or(Place::START, |err| place_of(&err));
             let message = "found a second document, expected one swarm in one file".into();
-            let help = Some("put each swarm into a file of its own, without `---`".into());
+            let help = Some("put each swarm into a file of its own".into());
             Err(InvalidSwarm::at(place, message, help, text, path))
         }
     }
@@ -89,17 +84,7 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Node, SwarmError> {
 pub(super) fn locate(text: &str, at: usize) -> Place {
     let stop = Pass::new(Some(at)).deserialize(serde_yaml::Deserializer::from_str(text));
     // Every number comes from reading this very text, so that this pass does stop.
-    stop.err().map_or(START, |err| place_of(&err))
-}
-
-/// The text of a line, from 1. Lines end where YAML says so (1.1, section 5.4, which the reader
-/// implements); empty beyond the last one.
-pub(super) fn line(text: &str, number: usize) -> String {
-    text.replace("\r\n", "\n")
-        .split(['\n', '\r', '\u{85}', '\u{2028}', '\u{2029}'])
-        .nth(number - 1)
-        .unwrap_or_default()
-        .into()
+    stop.err().map_or(Place::START, |err| place_of(&err))
 }
 
 fn place_of(err: &serde_yaml::Error) -> Place {
@@ -108,38 +93,7 @@ fn place_of(err: &serde_yaml::Error) -> Place {
             line: location.line(),
             column: location.column(),
         },
-        None => START,
-    }
-}
-
-/// A character that YAML does not allow anywhere (1.2, section 5.1). The reader refuses it too,
-/// but does not say on which line.
-fn check_characters(text: &str, path: &Path) -> Result<(), SwarmError> {
-    let allowed = |c: char| match c {
-        '\t' | '\n' | '\r' | '\u{85}' => true,
-        '\u{feff}' | '\u{fffe}' | '\u{ffff}' => false,
-        c => !c.is_control(),
-    };
-    let Some(offset) = text.find(|c| !allowed(c)) else {
-        return Ok(());
-    };
-    let place = place_after(&text[..offset]);
-    let c = text[offset..].chars().next().unwrap_or_default();
-    let message = format!(
-        "found the character U+{:04X}, expected text without it",
-        c as u32
-    );
-    Err(InvalidSwarm::at(place, message, None, text, path))
-}
-
-/// The place of what follows `before`.
-pub(super) fn place_after(before: &str) -> Place {
-    let before = before.replace("\r\n", "\n");
-    let mut lines = before.split(['\n', '\r', '\u{85}', '\u{2028}', '\u{2029}']);
-    let last = lines.next_back().unwrap_or_default();
-    Place {
-        line: lines.count() + 1,
-        column: last.chars().count() + 1,
+        None => Place::START,
     }
 }
 
@@ -180,11 +134,14 @@ impl Pass {
     fn explain(&self, err: &serde_yaml::Error, text: &str, path: &Path) -> SwarmError {
         let place = place_of(err);
         let said = err.to_string();
-        let (problem, context) = match said.split_once(" at ") {
-            Some((problem, rest)) => (problem, rest.split_once(", ").map(|(_, context)| context)),
-            None => (said.as_str(), None),
-        };
-        let character = line(text, place.line).chars().nth(place.column - 1);
+        // As in "did not find expected ',' or ']' at line 2 column 2, while parsing a flow
+        // sequence at line 1 column 4".
+        let (problem, context) = said.split_once(", while").unwrap_or((&said, ""));
+        let problem = problem.split(" at line ").next().unwrap_or(problem);
+        let line = text::line(text, place.line);
+        let character = line
+            .as_ref()
+            .and_then(|line| line.chars().nth(place.column - 1));
         let (message, help) = match (self.refusal.get(), problem) {
             (Some(Refusal::Tag), _) => (
                 "found a tag (`!…`), expected a plain value".into(),
@@ -207,11 +164,26 @@ impl Pass {
                 Some("replace each tab by two spaces"),
             ),
             (None, problem) => {
-                let context = context.map(|context| format!(" ({context})"));
-                (
-                    format!("this is no YAML: {problem}{}", context.unwrap_or_default()),
-                    None,
-                )
+                let found = match character {
+                    Some(c) => quote(c.encode_utf8(&mut [0; 4])),
+                    None if line.is_none_or(|line| line.is_empty()) => "the end of the file".into(),
+                    None => "the end of the line".into(),
+                };
+                let context = match context {
+                    "" => String::new(),
+                    context => format!(" while{context}"),
+                };
+                let help = match problem {
+                    "mapping values are not allowed in this context" => Some(
+                        "lines of one mapping begin in the same column; text with `: ` in it stands in quotes",
+                    ),
+                    "found character that cannot start any token" => {
+                        Some("text that begins with this character stands in quotes")
+                    }
+                    "found unexpected end of stream" => Some("a quotation mark is not closed"),
+                    _ => None,
+                };
+                (format!("found {found}, expected YAML: {problem}{context}"), help)
             }
         };
         InvalidSwarm::at(place, message, help.map(Into::into), text, path)
@@ -324,9 +296,6 @@ impl<'de> Visitor<'de> for Visit<'_> {
         Err(self.pass.refuse(Refusal::Tag))
     }
 }
-
-/// Where a text begins.
-const START: Place = Place { line: 1, column: 1 };
 
 /// Without aliases a node takes at least one byte of the file, as does every byte of its text:
 /// only aliases get beyond twice the largest file.
