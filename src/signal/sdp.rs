@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::wire::{FrameReason, MAX_SDP, Members, Wrong, schema_error};
+use super::errors::FrameReason;
+use super::members::{Members, Wrong, schema_error};
+use super::wire::MAX_SDP;
 use crate::identity::{
     AgentId, KeyPair, LinkId, PublicKey, Purpose, Session, Signature, SwarmName,
 };

@@ -12,8 +12,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::address::Names;
+use super::admission::{Admission, Limits, Rules};
 use super::connection::{self, Hall};
-use super::room::{Admission, Limits, Rules, WitnessNote};
+use super::room::WitnessNote;
 use super::sdp::SdpDetail;
 use super::wire::IceServer;
 

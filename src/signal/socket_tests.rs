@@ -292,6 +292,7 @@ async fn a_client_that_never_reads_is_dropped_and_nobody_else_waits() {
     let limits = Limits {
         frames_per_second: 1_000_000,
         frames_burst: 1_000_000,
+        queued_bytes: 1024 * 1024,
         ..Limits::default()
     };
     let server = server_with(limits).await;
@@ -306,7 +307,7 @@ async fn a_client_that_never_reads_is_dropped_and_nobody_else_waits() {
     sdp.sdp = "x".repeat(60 * 1024);
     let text: tokio_tungstenite::tungstenite::Utf8Bytes = ClientFrame::from(sdp).to_text().into();
     let flood = async {
-        // 16 MiB of queue, and what the kernel takes: ends when the offers find nobody.
+        // The queue, and what the kernel takes: ends when the offers find nobody.
         loop {
             flooder.send(Message::Text(text.clone())).await.unwrap();
             if let Ok(answer) = tokio::time::timeout(Duration::ZERO, raw_frame(&mut flooder)).await
