@@ -342,15 +342,21 @@ async fn write(
 
 /// Ends when the client shows no life between two pings.
 async fn watch_over(hall: &Hall, conn: ConnId, alive: &AtomicBool) {
-    sleep(hall.limits.register_within).await;
-    hall.handle(conn, Input::Tick);
-    loop {
-        alive.store(false, Ordering::Relaxed);
-        hall.ping(conn);
-        sleep(hall.limits.ping_every).await;
-        if !alive.load(Ordering::Relaxed) {
-            return;
+    let registration = async {
+        sleep(hall.limits.register_within).await;
+        hall.handle(conn, Input::Tick);
+        std::future::pending().await
+    };
+    let life = async {
+        while alive.swap(false, Ordering::Relaxed) {
+            hall.ping(conn);
+            sleep(hall.limits.ping_every).await;
         }
+    };
+    // `registration` never ends by itself: what comes of it the room says.
+    tokio::select! {
+        () = registration => {}
+        () = life => {}
     }
 }
 

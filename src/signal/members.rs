@@ -91,18 +91,10 @@ pub(super) fn unexpected(frame_type: &str, of: &str) -> Wrong {
     schema_error(format!("`{frame_type}` is no type of a {of}'s frames"))
 }
 
-/// Hostile text is cut and escaped, so that a log line stays a line.
+/// Hostile text is cut and its control characters replaced, so that a log line stays a line.
 fn one_line(text: &str) -> String {
-    text.chars()
-        .take(MAX_DETAIL)
-        .flat_map(|c| {
-            if c.is_control() {
-                c.escape_default().collect()
-            } else {
-                vec![c]
-            }
-        })
-        .collect()
+    let visible = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+    text.chars().take(MAX_DETAIL).map(visible).collect()
 }
 
 /// Characters of an explanation: a few lines of a terminal.

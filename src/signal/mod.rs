@@ -31,6 +31,12 @@ pub use wire::{
 };
 
 #[cfg(test)]
+mod admission_tests;
+#[cfg(test)]
 mod room_tests;
 #[cfg(test)]
 mod socket_tests;
+#[cfg(test)]
+mod test_world;
+#[cfg(test)]
+mod wire_tests;
