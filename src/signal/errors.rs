@@ -86,7 +86,7 @@ pub enum FrameReason {
     Schema,
     /// An otherwise good offer or answer without `signature`.
     Unsigned,
-    /// An SDP over [`MAX_SDP`]; offline that is a matter of shape.
+    /// An SDP over [`MAX_SDP`](super::MAX_SDP); offline that is a matter of shape.
     TooLarge,
 }
 
