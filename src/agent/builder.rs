@@ -17,8 +17,9 @@ use crate::identity::{AgentId, KeyPair, Roster, Session, SwarmName};
 use crate::link::{BindError, ChannelOptions, ENOUGH_BUFFER, Endpoint, EndpointConfig, IceServer};
 use crate::mesh::{Config, Mesh, Neighbours};
 use crate::signal::{
-    Client, ClientConfig, ClientFrame, ClientSender, ConnectError, ErrorCode, Registered, SdpDetail,
+    Client, ClientConfig, ClientFrame, ClientSender, ConnectError, ErrorCode, Registered,
 };
+use crate::swarm::SdpDetail;
 use crate::witness::{Log, LogOwner, Opening};
 
 /// Makes an [`Agent`]. Everything but the signaling server has a default.

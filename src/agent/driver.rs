@@ -30,7 +30,8 @@ use crate::identity::{AgentId, KeyPair, Session, SwarmName};
 use crate::link::Endpoint;
 use crate::mesh::{Mesh, Output};
 use crate::message::{Draft, Timestamp};
-use crate::signal::{Client, ClientFrame, Goodbye, SdpDetail, ServerFrame};
+use crate::signal::{Client, ClientFrame, Goodbye, ServerFrame};
+use crate::swarm::SdpDetail;
 use crate::witness::{Entry, Event, Log, Summary};
 
 /// What an agent's handle asks of its driver.

@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 use crate::identity::{AgentId, LinkId};
 use crate::mesh::CloseReason;
 use crate::message::{Claim, Destination, Reason, SdpReason, Signed, Timestamp};
-use crate::signal::{SdpDetail, SdpFrame};
+use crate::signal::SdpFrame;
+use crate::swarm::SdpDetail;
 use crate::witness::{Entry, Event};
 
 /// An offer or answer that was made, or received and found good.

@@ -7,9 +7,9 @@ use super::address::Names;
 use super::errors::{ErrorCode, ErrorFrame};
 use super::proof::{Nonce, Register};
 use super::room::ConnId;
-use super::sdp::SdpDetail;
 use super::wire::{IceServer, Peer};
 use crate::identity::{AgentId, PublicKey, Roster, Session, SwarmName};
+use crate::swarm::SdpDetail;
 
 /// Who may register.
 #[derive(Debug, Clone)]

@@ -23,7 +23,7 @@ pub use client::{Client, ClientConfig, ClientSender, ConnectError, RecvError, Se
 pub use errors::{ErrorCode, ErrorFrame, FrameError, FrameReason};
 pub use proof::{Goodbye, Nonce, Register};
 pub use room::WitnessNote;
-pub use sdp::{KeyOf, SdpBody, SdpDetail, SdpExpect, SdpFrame, SdpKind, SdpRefusal};
+pub use sdp::{KeyOf, SdpBody, SdpExpect, SdpFrame, SdpKind, SdpRefusal};
 pub use server::{Server, ServerConfig, ServerError, WitnessSink};
 pub use wire::{
     Candidate, Candidates, ClientFrame, Frame, IceServer, LeftReason, MAX_FRAME, MAX_SDP, PROTOCOL,

@@ -13,6 +13,7 @@ use crate::identity::{
     AgentId, KeyPair, LinkId, PublicKey, Purpose, Session, Signature, SwarmName,
 };
 use crate::message::{SdpReason, canonical};
+use crate::swarm::SdpDetail;
 
 /// Offer or answer (RFC 8829).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -95,16 +96,6 @@ pub struct SdpRefusal {
     pub reason: SdpReason,
     /// What was found and what was expected: one line.
     pub detail: String,
-}
-
-/// How much of an offer or answer a witness entry keeps (`witness.sdp` of the swarm file).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum SdpDetail {
-    /// The whole signed frame: the log alone proves it.
-    #[default]
-    Full,
-    /// The frame without the text of `sdp`, whose hash stands beside it.
-    Hash,
 }
 
 impl SdpKind {

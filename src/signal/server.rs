@@ -15,8 +15,8 @@ use super::address::Names;
 use super::admission::{Admission, Limits, Rules};
 use super::connection::{self, Hall};
 use super::room::WitnessNote;
-use super::sdp::SdpDetail;
 use super::wire::IceServer;
+use crate::swarm::SdpDetail;
 
 /// What a server is started with.
 pub struct ServerConfig {

@@ -415,7 +415,7 @@ async fn the_witness_is_told_before_the_offer_arrives() {
     let sink = Arc::clone(&notes);
     config.witness = Some(WitnessSink {
         note: Box::new(move |note: WitnessNote| sink.lock().unwrap().push(note)),
-        sdp: SdpDetail::Hash,
+        sdp: crate::swarm::SdpDetail::Hash,
     });
     let server = Server::bind(config).await.unwrap();
     let (a, _) = join(&server, "a", 1).await;

@@ -81,7 +81,7 @@ impl World {
             ice_servers: Vec::new(),
             limits,
             listen: SERVER.into(),
-            witness: Some(SdpDetail::Full),
+            witness: Some(crate::swarm::SdpDetail::Full),
         });
         Self {
             room,

@@ -63,7 +63,10 @@ fn what_is_left_out_or_empty_has_its_default() {
         "topology:\nsignal:\nice: ~\nchannel: null\nwitness: {}\nprobe: {}\nexpect: { p95: }\n";
     assert_eq!(parse(&format!("\u{feff}{agents}{empty}")), default);
 
-    assert_eq!(default.signal.listen, "127.0.0.1:0".parse().unwrap());
+    assert_eq!(
+        default.signal.listen,
+        "127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap()
+    );
     assert_eq!(default.channel.max_message, 65_536);
     assert!(default.channel.ordered && !default.channel.is_best_effort());
     assert_eq!((default.probe.messages, default.probe.payload), (200, 512));
