@@ -1,1 +1,329 @@
-//! One agent: joins mesh, signal, link and witness.
+//! One agent: joins mesh, signal, link and witness behind a handle that can send, listen, and
+//! leave.
+//!
+//! [`Agent`] is what a reader should meet first. Inside, the driver owns the only event loop;
+//! readers of links verify signatures beside it, and nothing leaves before the witness is
+//! written.
+//!
+//! ```text
+//! send ── sequence ── sign ── witness ── link ══ DataChannel ══ link ── verify ── replay, order ── witness ── subscriber
+//! ```
+
+mod builder;
+mod control;
+mod converse;
+mod driver;
+mod effects;
+mod event;
+mod introduce;
+mod keyring;
+mod link_task;
+mod links;
+mod testimony;
+
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+pub use builder::{Builder, StartError};
+pub use control::Control;
+pub use event::{AgentEvent, Subscription};
+
+use crate::identity::{AgentId, PublicKey, Session};
+use crate::link::{Link, Path};
+use crate::mesh::PeerView;
+use crate::message::{Destination, Draft, DraftError};
+use crate::witness::Summary;
+use driver::Command;
+use effects::Directory;
+
+/// A running agent.
+///
+/// ```
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// use ifswarm::agent::{Agent, AgentEvent};
+/// use ifswarm::message::{Destination, Draft};
+/// use ifswarm::signal::{Admission, Server, ServerConfig};
+///
+/// let anywhere = "127.0.0.1:0".parse()?;
+/// let server = Server::bind(ServerConfig::new(anywhere, Admission::Open)).await?;
+/// let swarm = "two".parse()?;
+/// let ann = Agent::builder("ann".parse()?, &swarm).signal(&server.url()).start().await?;
+/// let bob = Agent::builder("bob".parse()?, &swarm).signal(&server.url()).start().await?;
+///
+/// let mut inbox = bob.subscribe().await?;
+/// ann.linked(1).await?;
+/// let payload = serde_json::json!({ "hello": "bob" });
+/// let to_bob = Destination::Agent(bob.id().clone());
+/// ann.send(Draft::new(to_bob, payload.as_object().unwrap().clone())).await?;
+///
+/// let message = loop {
+///     if let Some(AgentEvent::Message(message)) = inbox.recv().await {
+///         break message;
+///     }
+/// };
+/// assert_eq!(message.source(), ann.id());
+/// assert_eq!(message.payload()["hello"], "bob");
+/// ann.shutdown("done").await?;
+/// bob.shutdown("done").await?;
+/// server.shutdown().await;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # }).unwrap();
+/// ```
+#[derive(Debug)]
+pub struct Agent {
+    id: AgentId,
+    session: Session,
+    public_key: PublicKey,
+    commands: mpsc::Sender<Command>,
+    directory: Directory,
+    driver: JoinHandle<Result<Summary, AgentError>>,
+}
+
+/// A message that was signed, witnessed and queued for its receivers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    /// Its id.
+    pub id: String,
+    /// Its number within (this agent, this session, its destination).
+    pub sequence_num: u64,
+    /// The peers it goes to.
+    pub to: Vec<AgentId>,
+}
+
+/// A peer, as [`Agent::peers`] tells of it.
+#[derive(Debug, Clone)]
+pub struct PeerInfo {
+    /// What the mesh knows.
+    pub view: PeerView,
+    /// How long the link took to make, once it is up.
+    pub setup: Option<Duration>,
+    connection: Option<Link>,
+}
+
+/// What an agent has counted since it started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Messages signed and sent; one to everybody counts once.
+    pub sent: u64,
+    /// Messages verified, accepted and delivered.
+    pub delivered: u64,
+    /// Messages refused, but for duplicates.
+    pub rejected: u64,
+    /// Messages refused as `replayed`.
+    pub duplicated: u64,
+    /// Messages of mine that a peer refused.
+    pub refused_by_peers: u64,
+    /// Offers and answers refused.
+    pub sdp_rejected: u64,
+    /// Control frames of a type that is not known.
+    pub unknown_control: u64,
+    /// Control frames refused.
+    pub bad_control: u64,
+}
+
+/// Why a message was not sent.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// The mesh cannot take it now.
+    #[error(transparent)]
+    Mesh(#[from] crate::mesh::SendError),
+    /// The draft cannot become a message.
+    #[error(transparent)]
+    Draft(#[from] DraftError),
+    /// The message is larger than the peer takes.
+    #[error(
+        "{size} bytes are more than the {limit} that {peer} takes: raise `channel.max_message` on both ends (256 KiB at most), or send evidence as a file"
+    )]
+    TooLarge {
+        /// Who does not take it.
+        peer: AgentId,
+        /// Bytes of the signed message.
+        size: usize,
+        /// Bytes the peer takes.
+        limit: usize,
+    },
+    /// The operating system has no randomness to give.
+    #[error("no randomness: {0}")]
+    Randomness(String),
+    /// The agent has ended or is leaving.
+    #[error("the agent has ended: start another one to send more")]
+    Ended,
+}
+
+/// Why an agent ended, or could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The witness cannot be written. The agent stops rather than speak unwitnessed.
+    #[error("the witness cannot be written, so the agent has stopped: {0}")]
+    Witness(#[from] crate::witness::WriteError),
+    /// A later process with the same id and key has taken this one's place.
+    #[error("a later process with the same id and key has taken this one's place")]
+    Replaced,
+    /// The agent has ended.
+    #[error("the agent has ended")]
+    Ended,
+}
+
+impl Agent {
+    /// The agent's id.
+    pub fn id(&self) -> &AgentId {
+        &self.id
+    }
+
+    /// The agent's session.
+    pub fn session(&self) -> Session {
+        self.session
+    }
+
+    /// The agent's public key.
+    pub fn public_key(&self) -> &PublicKey {
+        &self.public_key
+    }
+
+    /// Signs `draft`, witnesses it and queues it for its receiver, or for every linked peer if
+    /// its destination is `*`. Waits while the receiver's queue is full; with `*`, for all.
+    ///
+    /// # Errors
+    /// [`SendError`]: nothing was sent.
+    pub async fn send(&self, draft: Draft) -> Result<Receipt, SendError> {
+        let queues = match &draft.destination {
+            // Whom there is no queue for, the mesh will say.
+            Destination::Agent(peer) => {
+                let queue = self.directory.queue_of(peer);
+                queue
+                    .map(|queue| (peer.clone(), queue))
+                    .into_iter()
+                    .collect()
+            }
+            Destination::All => self.directory.all(),
+        };
+        let mut places = Vec::with_capacity(queues.len());
+        for (peer, queue) in queues {
+            // A queue that closes meanwhile is of a link that went down: the mesh knows.
+            if let Ok(place) = queue.reserve_owned().await {
+                places.push((peer, place));
+            }
+        }
+        let (reply, answer) = oneshot::channel();
+        let command = Command::Send {
+            draft,
+            places,
+            reply,
+        };
+        let sent = self.commands.send(command).await;
+        sent.map_err(|_| SendError::Ended)?;
+        answer.await.unwrap_or(Err(SendError::Ended))
+    }
+
+    /// Sends `draft` to every linked peer: signed once, whatever its destination was.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub async fn broadcast(&self, mut draft: Draft) -> Result<Receipt, SendError> {
+        draft.destination = Destination::All;
+        self.send(draft).await
+    }
+
+    /// Receives what happens from now on.
+    ///
+    /// # Errors
+    /// [`AgentError::Ended`].
+    pub async fn subscribe(&self) -> Result<Subscription, AgentError> {
+        self.ask(Command::Subscribe).await
+    }
+
+    /// Every peer that was ever seen, in the order of their ids.
+    ///
+    /// # Errors
+    /// [`AgentError::Ended`].
+    pub async fn peers(&self) -> Result<Vec<PeerInfo>, AgentError> {
+        self.ask(Command::Peers).await
+    }
+
+    /// What was counted so far.
+    ///
+    /// # Errors
+    /// [`AgentError::Ended`].
+    pub async fn stats(&self) -> Result<Stats, AgentError> {
+        self.ask(Command::Stats).await
+    }
+
+    /// Waits until at least `count` links are up.
+    ///
+    /// # Errors
+    /// [`AgentError::Ended`].
+    pub async fn linked(&self, count: usize) -> Result<(), AgentError> {
+        let mut events = self.subscribe().await?;
+        loop {
+            // Asked again after every change rather than counted, so that nothing is missed.
+            let peers = self.peers().await?;
+            if peers.iter().filter(|peer| peer.is_up()).count() >= count {
+                return Ok(());
+            }
+            while !matches!(
+                events.recv().await.ok_or(AgentError::Ended)?,
+                AgentEvent::PeerUp { .. }
+            ) {}
+        }
+    }
+
+    /// Leaves: waits up to ten seconds for acknowledgements, says goodbye to everybody, and
+    /// closes the witness, of which it returns the summary.
+    ///
+    /// # Errors
+    /// [`AgentError`], if it had ended already, and why.
+    pub async fn shutdown(self, reason: &str) -> Result<Summary, AgentError> {
+        let command = Command::Shutdown {
+            reason: reason.to_owned(),
+            grace: ACKNOWLEDGEMENTS,
+        };
+        // If the driver has ended, its result says why.
+        let _ = self.commands.send(command).await;
+        self.ended().await
+    }
+
+    /// Waits until the agent ends by itself: replaced, or without a witness.
+    ///
+    /// # Errors
+    /// [`AgentError`]: why it ended.
+    pub async fn ended(self) -> Result<Summary, AgentError> {
+        // Kept until here: the driver ends when the last sender of commands is gone.
+        let Self {
+            commands, driver, ..
+        } = self;
+        let result = driver.await.unwrap_or(Err(AgentError::Ended));
+        drop(commands);
+        result
+    }
+
+    async fn ask<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<T>) -> Command,
+    ) -> Result<T, AgentError> {
+        let (reply, answer) = oneshot::channel();
+        let sent = self.commands.send(command(reply)).await;
+        sent.map_err(|_| AgentError::Ended)?;
+        answer.await.map_err(|_| AgentError::Ended)
+    }
+}
+
+impl PeerInfo {
+    /// Whether messages may flow.
+    pub fn is_up(&self) -> bool {
+        use crate::mesh::PeerState;
+        matches!(self.view.state, PeerState::Up | PeerState::Unhealthy)
+    }
+
+    /// How packets to this peer travel.
+    pub async fn path(&self) -> Path {
+        match &self.connection {
+            Some(link) => link.path().await,
+            None => Path::Unknown,
+        }
+    }
+}
+
+/// How long a leaving agent waits for acknowledgements.
+const ACKNOWLEDGEMENTS: Duration = Duration::from_secs(10);

@@ -32,6 +32,12 @@ impl Session {
     pub fn new(unix_ms: u64, random: [u8; 10]) -> Self {
         Self(uuid::Builder::from_unix_timestamp_millis(unix_ms, &random).into_uuid())
     }
+
+    /// When it started: milliseconds since 1970, UTC.
+    pub fn unix_ms(self) -> u64 {
+        // RFC 9562, section 5.7: the first 48 bits.
+        (self.0.as_u128() >> 80) as u64
+    }
 }
 
 impl FromStr for Session {
@@ -134,6 +140,7 @@ mod tests {
         let early = Session::new(1_000, [0xff; 10]);
         let late = Session::new(1_001, [0; 10]);
         assert!(early < late);
+        assert_eq!((early.unix_ms(), late.unix_ms()), (1_000, 1_001));
     }
 
     #[test]

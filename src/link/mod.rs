@@ -1,3 +1,25 @@
 //! One WebRTC connection to one peer, and the UDP port that all of an agent's connections share.
+//!
+//! Implements `wire.md`, section *DataChannels*, up to the bytes: two channels negotiated in
+//! advance (RFC 8831, RFC 8832 is not spoken), `if-agent-messaging` and `if-agent-control`. What
+//! the bytes say, who dials whom and what is signed is decided elsewhere.
+//!
+//! The engine is the `webrtc` crate, kept behind [`Endpoint`] and [`Link`] so that it can be
+//! exchanged. [`Endpoint`] is what a reader should meet first:
+//!
+//! ```text
+//! Endpoint::bind ── one UDP port, one certificate, one set of settings
+//!    ├─ dial()         -> Link, LinkEvents, offer
+//!    └─ answer(offer)  -> Link, LinkEvents, answer
+//! ```
 
+mod connection;
+mod demux;
+mod endpoint;
 pub mod memory;
+mod port;
+mod runtime;
+mod sdp;
+
+pub use connection::{CandidateLine, Link, LinkError, LinkEvent, LinkEvents, Path};
+pub use endpoint::{BindError, ChannelOptions, ENOUGH_BUFFER, Endpoint, EndpointConfig, IceServer};

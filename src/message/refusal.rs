@@ -127,3 +127,14 @@ impl From<&Verified<IfMessage>> for Claim {
         }
     }
 }
+
+impl Refusal {
+    /// Of a binary frame where only text is spoken.
+    pub(crate) fn binary(bytes: &[u8]) -> Self {
+        Self {
+            reason: Reason::Malformed,
+            detail: "found a binary frame, expected text".into(),
+            claim: Claim::of_bytes(bytes),
+        }
+    }
+}

@@ -14,13 +14,12 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::address::Target;
+use super::admission::{FRAMES_BURST, FRAMES_PER_SECOND};
 use super::bucket::Bucket;
 use super::connection::socket_config;
+use super::errors::{ErrorCode, FrameError};
 use super::proof::Register;
-use super::room::{FRAMES_BURST, FRAMES_PER_SECOND};
-use super::wire::{
-    ClientFrame, ErrorCode, FrameError, MAX_FRAME, MAX_SDP, PROTOCOL, Registered, ServerFrame,
-};
+use super::wire::{ClientFrame, MAX_FRAME, MAX_SDP, PROTOCOL, Registered, ServerFrame};
 use crate::identity::{AgentId, KeyPair, Session, SwarmName};
 
 /// Whom to connect to, and as whom.

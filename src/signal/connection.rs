@@ -21,9 +21,11 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes, http};
 
 use super::address::swarm_of_path;
+use super::admission::{Limits, Rules};
+use super::errors::ErrorCode;
 use super::proof::Nonce;
-use super::room::{ConnId, Effect, Input, Limits, Room, Rules, WitnessNote};
-use super::wire::{ErrorCode, MAX_FRAME};
+use super::room::{ConnId, Effect, Input, Room, WitnessNote};
+use super::wire::MAX_FRAME;
 use crate::identity::SwarmName;
 
 /// The room, and the queues that lead to its connections.
@@ -39,6 +41,7 @@ struct State {
     queues: HashMap<ConnId, Queue>,
     next_conn: ConnId,
     witness: Option<Box<dyn FnMut(WitnessNote) + Send>>,
+    queued_bytes: usize,
     closed: bool,
 }
 
@@ -74,6 +77,7 @@ impl Hall {
             queues: HashMap::new(),
             next_conn: 0,
             witness,
+            queued_bytes: limits.queued_bytes,
             closed: false,
         };
         state.apply(effects);
@@ -167,7 +171,7 @@ impl State {
         };
         let size = outbound.size();
         let queued = queue.bytes.fetch_add(size, Ordering::Relaxed) + size;
-        if queued <= QUEUED_BYTES && queue.frames.try_send(outbound).is_ok() {
+        if queued <= self.queued_bytes && queue.frames.try_send(outbound).is_ok() {
             return true;
         }
         tracing::warn!(conn, "dropped a client that does not read what it is sent");
@@ -215,7 +219,11 @@ pub(super) async fn serve(tcp: TcpStream, hall: Arc<Hall>, mut stopped: watch::R
     let socket = converse(socket, &hall, outlet).await;
     hall.handle(conn, Input::Closed);
     if let Ok(_place) = hall.strangers.try_acquire() {
-        linger(socket.into_inner()).await;
+        // Who stops the server waits for no client.
+        tokio::select! {
+            () = linger(socket.into_inner()) => {}
+            _ = stopped.changed() => {}
+        }
     }
 }
 
@@ -334,15 +342,21 @@ async fn write(
 
 /// Ends when the client shows no life between two pings.
 async fn watch_over(hall: &Hall, conn: ConnId, alive: &AtomicBool) {
-    sleep(hall.limits.register_within).await;
-    hall.handle(conn, Input::Tick);
-    loop {
-        alive.store(false, Ordering::Relaxed);
-        hall.ping(conn);
-        sleep(hall.limits.ping_every).await;
-        if !alive.load(Ordering::Relaxed) {
-            return;
+    let registration = async {
+        sleep(hall.limits.register_within).await;
+        hall.handle(conn, Input::Tick);
+        std::future::pending().await
+    };
+    let life = async {
+        while alive.swap(false, Ordering::Relaxed) {
+            hall.ping(conn);
+            sleep(hall.limits.ping_every).await;
         }
+    };
+    // `registration` never ends by itself: what comes of it the room says.
+    tokio::select! {
+        () = registration => {}
+        () = life => {}
     }
 }
 
@@ -378,8 +392,6 @@ pub(super) fn socket_config() -> WebSocketConfig {
 const SOCKET_BUFFER: usize = 8 * 1024;
 /// A full swarm of 2,048 that joins, offers and trickles at once, and some.
 const QUEUED_FRAMES: usize = 8 * 1024;
-/// Enough for 2,048 offers of a few KiB; what one client that does not read can cost.
-const QUEUED_BYTES: usize = 16 * 1024 * 1024;
 /// For writing what is queued when the connection is closed.
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 /// For the client to take note and close its end.

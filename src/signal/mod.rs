@@ -6,25 +6,37 @@
 //! shells that own the sockets and the clock.
 
 mod address;
+mod admission;
 mod bucket;
 mod client;
 mod connection;
+mod errors;
+mod members;
 mod proof;
 mod room;
 mod sdp;
 mod server;
 mod wire;
 
+pub use admission::{Admission, Limits};
 pub use client::{Client, ClientConfig, ClientSender, ConnectError, RecvError, SendError};
+pub use errors::{ErrorCode, ErrorFrame, FrameError, FrameReason};
 pub use proof::{Goodbye, Nonce, Register};
-pub use room::{Admission, Limits, WitnessNote};
-pub use sdp::{KeyOf, SdpBody, SdpDetail, SdpExpect, SdpFrame, SdpKind, SdpRefusal};
+pub use room::WitnessNote;
+pub use sdp::{KeyOf, SdpBody, SdpExpect, SdpFrame, SdpKind, SdpRefusal};
 pub use server::{Server, ServerConfig, ServerError, WitnessSink};
 pub use wire::{
-    Candidate, Candidates, ClientFrame, ErrorCode, ErrorFrame, Frame, FrameError, FrameReason,
-    IceServer, LeftReason, MAX_FRAME, MAX_SDP, PROTOCOL, Peer, Registered, ServerFrame,
-    parse_frame, schema,
+    Candidate, Candidates, ClientFrame, Frame, IceServer, LeftReason, MAX_FRAME, MAX_SDP, PROTOCOL,
+    Peer, Registered, ServerFrame, parse_frame, schema,
 };
 
 #[cfg(test)]
+mod admission_tests;
+#[cfg(test)]
+mod room_tests;
+#[cfg(test)]
 mod socket_tests;
+#[cfg(test)]
+mod test_world;
+#[cfg(test)]
+mod wire_tests;

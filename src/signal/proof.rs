@@ -6,7 +6,7 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::wire::{Members, Wrong, schema_error};
+use super::members::{Members, Wrong, schema_error};
 use crate::identity::{
     AgentId, BadSignature, KeyPair, PublicKey, Purpose, Session, Signature, SwarmName,
 };

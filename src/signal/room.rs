@@ -5,50 +5,18 @@
 //! done, in order. It owns no socket, reads no clock and makes no nonce.
 
 use std::collections::{BTreeMap, HashMap};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-use super::address::Names;
+use super::admission::{Admission, Limits, Member, Rules, Swarm};
 use super::bucket::Bucket;
+use super::errors::{ErrorCode, ErrorFrame, FrameReason};
 use super::proof::{Goodbye, Nonce, Register};
-use super::sdp::{SdpDetail, SdpFrame};
-use super::wire::{
-    ClientFrame, ErrorCode, ErrorFrame, FrameError, FrameReason, IceServer, LeftReason, PROTOCOL,
-    Peer, Registered, ServerFrame,
-};
-use crate::identity::{AgentId, LinkId, PublicKey, Roster, Session, SwarmName};
-
-/// Who may register.
-#[derive(Debug, Clone)]
-pub enum Admission {
-    /// The agents of these swarms, under their keys, and nobody else.
-    Rosters(BTreeMap<SwarmName, Roster>),
-    /// Anybody, in any swarm. An id is bound to the first key seen for as long as anyone of its swarm
-    /// is connected.
-    Open,
-}
-
-/// What a server bears. The limits on frames and SDPs are the protocol's and stand in
-/// [`MAX_FRAME`](super::MAX_FRAME) and [`MAX_SDP`](super::MAX_SDP).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Registered agents of one swarm.
-    pub agents_per_swarm: usize,
-    /// Swarms with anybody in them.
-    pub swarms: usize,
-    /// Connections that have not registered.
-    pub unregistered: usize,
-    /// How long a connection may take to register.
-    pub register_within: Duration,
-    /// How often a connection is pinged; one that shows no life until the next ping is dropped.
-    pub ping_every: Duration,
-    /// Frames a second that one connection may send.
-    pub frames_per_second: u32,
-    /// Frames that one connection may send at once.
-    pub frames_burst: u32,
-}
+use super::sdp::{SdpFrame, SdpKind};
+use super::wire::{Candidates, ClientFrame, LeftReason, PROTOCOL, Registered, ServerFrame};
+use crate::identity::{AgentId, LinkId, SwarmName};
 
 /// An entry for the witness log of one swarm.
 #[derive(Debug, Clone, PartialEq)]
@@ -109,19 +77,6 @@ pub(super) struct Room {
     effects: Vec<Effect>,
 }
 
-/// What a room is made from.
-#[derive(Debug)]
-pub(super) struct Rules {
-    pub(super) admission: Admission,
-    pub(super) names: Names,
-    pub(super) ice_servers: Vec<IceServer>,
-    pub(super) limits: Limits,
-    /// The address it listens on, for the witness.
-    pub(super) listen: String,
-    /// `None`: nobody reads the notes, none is made.
-    pub(super) witness: Option<SdpDetail>,
-}
-
 #[derive(Debug)]
 struct Conn {
     swarm: SwarmName,
@@ -134,20 +89,6 @@ struct Conn {
 enum State {
     Challenged(Nonce),
     Registered(AgentId),
-}
-
-#[derive(Debug, Default)]
-struct Swarm {
-    members: BTreeMap<AgentId, Member>,
-    /// Without a roster: the first key seen of each id.
-    pins: BTreeMap<AgentId, PublicKey>,
-}
-
-#[derive(Debug)]
-struct Member {
-    conn: ConnId,
-    public_key: PublicKey,
-    session: Session,
 }
 
 impl Room {
@@ -176,7 +117,9 @@ impl Room {
             Input::Connected { swarm, nonce } => self.connected(conn, swarm, nonce, now),
             Input::Closed => self.leave(conn, LeftReason::Lost),
             Input::Tick => self.tick(conn, now),
-            Input::Broken { code, detail } => self.refuse(conn, error(code, detail), true),
+            Input::Broken { code, detail } => {
+                self.refuse(conn, code.because(detail), true);
+            }
             Input::Text(text) => {
                 if self.within_rate(conn, now) {
                     self.text(conn, text);
@@ -186,7 +129,7 @@ impl Room {
                 if self.within_rate(conn, now) {
                     let message = "a binary frame; signaling speaks JSON in text frames";
                     let close = !self.is_registered(conn);
-                    self.refuse(conn, error(ErrorCode::BadFrame, message), close);
+                    self.refuse(conn, ErrorCode::BadFrame.because(message), close);
                 }
             }
             Input::Control => {
@@ -202,7 +145,7 @@ impl Room {
             let message = "too many connections wait to register; try again in a few seconds";
             self.send(
                 conn,
-                &ServerFrame::Error(error(ErrorCode::ServerFull, message)),
+                &ServerFrame::Error(ErrorCode::ServerFull.because(message)),
             );
             self.effects.push(Effect::Close { conn });
             return;
@@ -230,7 +173,7 @@ impl Room {
         });
         if late {
             let message = format!("no `register` came within {} s", within.as_secs());
-            self.refuse(conn, error(ErrorCode::NotRegistered, message), true);
+            self.refuse(conn, ErrorCode::NotRegistered.because(message), true);
         }
     }
 
@@ -250,7 +193,7 @@ impl Room {
         let message = format!(
             "more than {frames_per_second} frames a second after a burst of {frames_burst}; send slower"
         );
-        self.refuse(conn, error(ErrorCode::RateLimited, message), true);
+        self.refuse(conn, ErrorCode::RateLimited.because(message), true);
         false
     }
 
@@ -263,70 +206,52 @@ impl Room {
             Ok(frame) => frame,
             Err(err) => {
                 let close = err.reason == FrameReason::TooLarge || !self.is_registered(conn);
-                self.refuse(conn, unreadable(err), close);
+                self.refuse(conn, err.into(), close);
                 return;
             }
         };
-        let me = match (state, frame) {
+        let me = match (state, &frame) {
+            (State::Registered(me), _) => me,
             (State::Challenged(nonce), ClientFrame::Register(register)) => {
-                self.register(conn, &swarm, &nonce, register);
-                return;
+                return self.register(conn, &swarm, &nonce, register);
             }
             (State::Challenged(_), frame) => {
-                let message = "the first frame has to be `register`";
-                let mut refusal = error(ErrorCode::NotRegistered, message);
-                refusal.in_reply_to = Some(frame_type(&frame).into());
-                self.refuse(conn, refusal, true);
-                return;
+                let refusal = ErrorCode::NotRegistered.because("the first frame is `register`");
+                return self.refuse(conn, refusal.in_reply_to(frame.frame_type()), true);
             }
-            (State::Registered(me), frame) => (me, frame),
         };
-        let outcome = match me {
-            (me, ClientFrame::Offer(frame) | ClientFrame::Answer(frame)) => {
-                self.relay_sdp(&swarm, &me, &frame, text)
-            }
-            (me, ClientFrame::IceCandidates(frame)) => {
-                let route = Route::new("ice-candidates", &frame.from, &frame.to, Some(frame.link));
-                self.relay(&swarm, &me, &route, text)
-            }
-            (me, ClientFrame::PleaseOffer { from, to }) => {
-                let route = Route::new("please-offer", &from, &to, None);
-                self.relay(&swarm, &me, &route, text)
-            }
-            (me, ClientFrame::Goodbye(goodbye)) => self.goodbye(conn, &swarm, &me, &goodbye),
-            (me, ClientFrame::Register(_)) => {
+        let outcome = match &frame {
+            ClientFrame::Register(_) => {
                 let message = format!("this connection registered as `{me}` already; open another");
-                let mut refusal = error(ErrorCode::BadFrame, message);
-                refusal.in_reply_to = Some("register".into());
-                Err(refusal)
+                Err(ErrorCode::BadFrame.because(message))
+            }
+            ClientFrame::Goodbye(goodbye) => self.goodbye(conn, &swarm, &me, goodbye),
+            ClientFrame::IceCandidates(Candidates { from, to, link, .. }) => {
+                self.relay(&swarm, &me, from, to, Some(*link), text)
+            }
+            ClientFrame::PleaseOffer { from, to } => self.relay(&swarm, &me, from, to, None, text),
+            ClientFrame::Offer(sdp) | ClientFrame::Answer(sdp) => {
+                self.relay_sdp(&swarm, &me, sdp, text)
             }
         };
         if let Err(refusal) = outcome {
-            self.refuse(conn, refusal, false);
+            self.refuse(conn, refusal.in_reply_to(frame.frame_type()), false);
         }
     }
 
-    fn register(&mut self, conn: ConnId, swarm: &SwarmName, nonce: &Nonce, register: Register) {
-        if let Err(mut refusal) = self.admit(swarm, nonce, &register) {
-            refusal.in_reply_to = Some("register".into());
-            let metadata = json!({ "code": refusal.code, "public_key": register.public_key });
+    fn register(&mut self, conn: ConnId, swarm: &SwarmName, nonce: &Nonce, register: &Register) {
+        let admitted = self.rules.admit(swarm, &self.swarms, nonce, register);
+        if let Err(refusal) = admitted {
             if self.has_log(swarm) {
-                self.note(
-                    swarm,
-                    "registration_refused",
-                    Some(&register.agent_id),
-                    metadata,
-                );
+                let metadata = json!({ "code": refusal.code, "public_key": register.public_key });
+                let claimed = Some(&register.agent_id);
+                self.note(swarm, "registration_refused", claimed, metadata);
             }
-            self.refuse(conn, refusal, true);
+            self.refuse(conn, refusal.in_reply_to("register"), true);
             return;
         }
-        let Register {
-            agent_id,
-            public_key,
-            session,
-            ..
-        } = register;
+        let agent_id = &register.agent_id;
+        let (public_key, session) = (register.public_key, register.session);
         if !self.swarms.contains_key(swarm) {
             if matches!(self.rules.admission, Admission::Open) {
                 self.note_started(swarm);
@@ -337,10 +262,10 @@ impl Room {
             c.state = State::Registered(agent_id.clone());
             self.unregistered -= 1;
         }
-        self.replace(swarm, &agent_id);
+        self.replace(swarm, agent_id);
 
         let metadata = json!({ "public_key": public_key, "session": session });
-        self.note(swarm, "agent_registered", Some(&agent_id), metadata);
+        self.note(swarm, "agent_registered", Some(agent_id), metadata);
         let state = self.swarms.entry(swarm.clone()).or_default();
         let connected_agents = state.members.iter().map(|(id, m)| m.as_peer(id)).collect();
         let member = Member {
@@ -348,7 +273,7 @@ impl Room {
             public_key,
             session,
         };
-        let agent = member.as_peer(&agent_id);
+        let agent = member.as_peer(agent_id);
         state.members.insert(agent_id.clone(), member);
         if matches!(self.rules.admission, Admission::Open) {
             state.pins.insert(agent_id.clone(), public_key);
@@ -359,82 +284,7 @@ impl Room {
             ice_servers: self.rules.ice_servers.clone(),
         });
         self.send(conn, &registered);
-        self.tell_others(swarm, &agent_id, &ServerFrame::AgentJoined { agent });
-    }
-
-    /// Whether a registration may be taken; the first rule that says no gives the code.
-    fn admit(
-        &self,
-        swarm: &SwarmName,
-        nonce: &Nonce,
-        register: &Register,
-    ) -> Result<(), ErrorFrame> {
-        let Register {
-            agent_id,
-            public_key,
-            session,
-            server,
-            ..
-        } = register;
-        if register.swarm != *swarm {
-            let message = format!(
-                "registers for swarm `{}` on the path of `{swarm}`",
-                register.swarm
-            );
-            return Err(error(ErrorCode::BadFrame, message));
-        }
-        if !self.rules.names.contain(server) {
-            let message = format!(
-                "signed for `{}`, which is no name of this server; if it should be, start the server with --name",
-                server.escape_debug()
-            );
-            return Err(error(ErrorCode::WrongServer, message));
-        }
-        if let Err(err) = register.verify(nonce) {
-            return Err(error(ErrorCode::BadSignature, err.to_string()));
-        }
-        let state = self.swarms.get(swarm);
-        match &self.rules.admission {
-            Admission::Rosters(rosters) => {
-                let known = rosters.get(swarm).and_then(|r| r.key_of(agent_id));
-                if known != Some(public_key) {
-                    let message = format!(
-                        "the roster of swarm `{swarm}` has no agent `{agent_id}` under this key; add it to the server's swarm file, or use the key that is in it"
-                    );
-                    return Err(error(ErrorCode::NotAdmitted, message));
-                }
-            }
-            Admission::Open => {
-                let pin = state.and_then(|s| s.pins.get(agent_id));
-                if pin.is_some_and(|pin| pin != public_key) {
-                    let message =
-                        format!("`{agent_id}` is bound to another key; choose another id");
-                    return Err(error(ErrorCode::IdTaken, message));
-                }
-            }
-        }
-        let current = state.and_then(|s| s.members.get(agent_id));
-        if let Some(current) = current.filter(|current| current.session > *session) {
-            let message = format!("a later session of `{agent_id}` is connected");
-            let mut refusal = error(ErrorCode::OlderSession, message);
-            refusal.session = Some(current.session);
-            return Err(refusal);
-        }
-        let limits = &self.rules.limits;
-        let full = match state {
-            None => self.swarms.len() >= limits.swarms,
-            Some(_) if current.is_some() => false,
-            Some(state) => {
-                let pins = limits.agents_per_swarm.saturating_mul(PINS_PER_AGENT);
-                state.members.len() >= limits.agents_per_swarm
-                    || (state.pins.len() >= pins && !state.pins.contains_key(agent_id))
-            }
-        };
-        if full {
-            let message = "no room for another agent or swarm; try again later, or another server";
-            return Err(error(ErrorCode::ServerFull, message));
-        }
-        Ok(())
+        self.tell_others(swarm, agent_id, &ServerFrame::AgentJoined { agent });
     }
 
     /// Ends the earlier connection of an agent that registers again.
@@ -447,7 +297,7 @@ impl Room {
         let message = "an equal or later session of this agent registered elsewhere";
         self.send(
             conn,
-            &ServerFrame::Error(error(ErrorCode::Replaced, message)),
+            &ServerFrame::Error(ErrorCode::Replaced.because(message)),
         );
         self.effects.push(Effect::Close { conn });
         // The swarm outlives this moment, and with it what it pinned: the agent comes back at once.
@@ -469,9 +319,7 @@ impl Room {
         });
         if !good {
             let message = "the goodbye is not signed by this agent for this session";
-            let mut refusal = error(ErrorCode::BadSignature, message);
-            refusal.in_reply_to = Some("goodbye".into());
-            return Err(refusal);
+            return Err(ErrorCode::BadSignature.because(message));
         }
         self.leave(conn, LeftReason::Goodbye);
         self.effects.push(Effect::Close { conn });
@@ -485,20 +333,14 @@ impl Room {
         frame: &SdpFrame,
         text: Utf8Bytes,
     ) -> Result<(), ErrorFrame> {
-        let route = Route::new(
-            frame.kind.as_str(),
-            &frame.from,
-            &frame.to,
-            Some(frame.link),
-        );
-        let conn = self.route(swarm, me, &route)?;
+        let conn = self.route(swarm, me, &frame.from, &frame.to, Some(frame.link))?;
         if let Some(detail) = self.rules.witness {
             let mut metadata = frame.witness_metadata(detail);
             metadata["link"] = json!(frame.link);
             metadata["to"] = json!(frame.to);
             let event = match frame.kind {
-                super::SdpKind::Offer => "sdp_offer_relayed",
-                super::SdpKind::Answer => "sdp_answer_relayed",
+                SdpKind::Offer => "sdp_offer_relayed",
+                SdpKind::Answer => "sdp_answer_relayed",
             };
             self.note(swarm, event, Some(me), metadata);
         }
@@ -511,10 +353,12 @@ impl Room {
         &mut self,
         swarm: &SwarmName,
         me: &AgentId,
-        route: &Route<'_>,
+        from: &AgentId,
+        to: &AgentId,
+        link: Option<LinkId>,
         text: Utf8Bytes,
     ) -> Result<(), ErrorFrame> {
-        let conn = self.route(swarm, me, route)?;
+        let conn = self.route(swarm, me, from, to, link)?;
         self.effects.push(Effect::Send { conn, text });
         Ok(())
     }
@@ -523,24 +367,24 @@ impl Room {
         &self,
         swarm: &SwarmName,
         me: &AgentId,
-        route: &Route<'_>,
+        from: &AgentId,
+        to: &AgentId,
+        link: Option<LinkId>,
     ) -> Result<ConnId, ErrorFrame> {
-        let (code, message) = if route.from != me {
-            let message = format!("`from` is `{}`, but this connection is `{me}`", route.from);
-            (ErrorCode::NotYours, message)
+        let members = self.swarms.get(swarm).map(|s| &s.members);
+        let refusal = if from != me {
+            let message = format!("`from` is `{from}`, but this connection is `{me}`");
+            ErrorCode::NotYours.because(message)
+        } else if let Some(member) = members.and_then(|members| members.get(to)) {
+            return Ok(member.conn);
         } else {
-            let state = self.swarms.get(swarm);
-            if let Some(member) = state.and_then(|s| s.members.get(route.to)) {
-                return Ok(member.conn);
-            }
-            let message = format!("`{}` is not registered in swarm `{swarm}`", route.to);
-            (ErrorCode::UnknownPeer, message)
+            let message = format!("`{to}` is not registered in swarm `{swarm}`");
+            ErrorCode::UnknownPeer.because(message)
         };
         Err(ErrorFrame {
-            in_reply_to: Some(route.frame_type.into()),
-            to: Some(route.to.clone()),
-            link: route.link,
-            ..error(code, message)
+            to: Some(to.clone()),
+            link,
+            ..refusal
         })
     }
 
@@ -651,99 +495,3 @@ impl Room {
         matches!(state, Some(State::Registered(_)))
     }
 }
-
-impl Member {
-    fn as_peer(&self, agent_id: &AgentId) -> Peer {
-        Peer {
-            agent_id: agent_id.clone(),
-            public_key: self.public_key,
-            session: self.session,
-        }
-    }
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            agents_per_swarm: AGENTS_PER_SWARM,
-            swarms: SWARMS,
-            unregistered: UNREGISTERED,
-            register_within: Duration::from_secs(10),
-            ping_every: Duration::from_secs(15),
-            frames_per_second: FRAMES_PER_SECOND,
-            frames_burst: FRAMES_BURST,
-        }
-    }
-}
-
-/// Where a frame says it comes from and goes.
-struct Route<'a> {
-    frame_type: &'static str,
-    from: &'a AgentId,
-    to: &'a AgentId,
-    link: Option<LinkId>,
-}
-
-impl<'a> Route<'a> {
-    fn new(
-        frame_type: &'static str,
-        from: &'a AgentId,
-        to: &'a AgentId,
-        link: Option<LinkId>,
-    ) -> Self {
-        Self {
-            frame_type,
-            from,
-            to,
-            link,
-        }
-    }
-}
-
-fn frame_type(frame: &ClientFrame) -> &'static str {
-    match frame {
-        ClientFrame::Register(_) => "register",
-        ClientFrame::Offer(_) => "offer",
-        ClientFrame::Answer(_) => "answer",
-        ClientFrame::IceCandidates(_) => "ice-candidates",
-        ClientFrame::PleaseOffer { .. } => "please-offer",
-        ClientFrame::Goodbye(_) => "goodbye",
-    }
-}
-
-fn unreadable(err: FrameError) -> ErrorFrame {
-    let code = match err.reason {
-        FrameReason::TooLarge => ErrorCode::TooLarge,
-        FrameReason::Malformed | FrameReason::Schema | FrameReason::Unsigned => ErrorCode::BadFrame,
-    };
-    ErrorFrame {
-        in_reply_to: err.frame_type.map(Into::into),
-        to: err.to,
-        link: err.link,
-        ..error(code, err.detail)
-    }
-}
-
-fn error(code: ErrorCode, message: impl Into<String>) -> ErrorFrame {
-    ErrorFrame {
-        code,
-        message: message.into(),
-        in_reply_to: None,
-        to: None,
-        link: None,
-        session: None,
-    }
-}
-
-/// A list of so many, with ids of full length, fits in one frame (about 300 bytes each).
-const AGENTS_PER_SWARM: usize = 2048;
-/// Swarms cost little; the bound keeps an open server from growing without end.
-const SWARMS: usize = 1024;
-/// Each may hold one frame of 1 MiB half received.
-const UNREGISTERED: usize = 256;
-/// Ids that came and went keep their key while their swarm lives; these many times the agents.
-const PINS_PER_AGENT: usize = 4;
-/// Of one connection, sustained (`wire.md`).
-pub(super) const FRAMES_PER_SECOND: u32 = 100;
-/// Of one connection, at once (`wire.md`).
-pub(super) const FRAMES_BURST: u32 = 500;

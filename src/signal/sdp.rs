@@ -6,11 +6,14 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::wire::{FrameReason, MAX_SDP, Members, Wrong, schema_error};
+use super::errors::FrameReason;
+use super::members::{Members, Wrong, schema_error};
+use super::wire::MAX_SDP;
 use crate::identity::{
     AgentId, KeyPair, LinkId, PublicKey, Purpose, Session, Signature, SwarmName,
 };
 use crate::message::{SdpReason, canonical};
+use crate::swarm::SdpDetail;
 
 /// Offer or answer (RFC 8829).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -93,16 +96,6 @@ pub struct SdpRefusal {
     pub reason: SdpReason,
     /// What was found and what was expected: one line.
     pub detail: String,
-}
-
-/// How much of an offer or answer a witness entry keeps (`witness.sdp` of the swarm file).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum SdpDetail {
-    /// The whole signed frame: the log alone proves it.
-    #[default]
-    Full,
-    /// The frame without the text of `sdp`, whose hash stands beside it.
-    Hash,
 }
 
 impl SdpKind {
@@ -320,4 +313,126 @@ struct SdpBytes<'a> {
 
 fn refusal(reason: SdpReason, detail: String) -> SdpRefusal {
     SdpRefusal { reason, detail }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(seed: u8) -> KeyPair {
+        KeyPair::from_secret(&[seed; 32])
+    }
+
+    fn session(ms: u64) -> Session {
+        Session::new(ms, [7; 10])
+    }
+
+    fn body() -> SdpBody {
+        SdpBody {
+            swarm: "five".parse().unwrap(),
+            from: "a".parse().unwrap(),
+            to: "b".parse().unwrap(),
+            session: session(1),
+            to_session: session(2),
+            link: LinkId::from_bytes([0xab; 8]),
+            kind: SdpKind::Answer,
+            sdp: "v=0\r\n".into(),
+        }
+    }
+
+    /// What `b` of swarm `five` in session 2 says, who knows `a` under key 1.
+    fn verify(frame: &SdpFrame) -> Option<SdpReason> {
+        let me = "b".parse().unwrap();
+        let expect = SdpExpect {
+            me: &me,
+            my_session: session(2),
+            swarm: &"five".parse().unwrap(),
+            key_of: &|id| (id.as_str() == "a").then(|| key(1).public_key()),
+        };
+        frame.verify(&expect).err().map(|refusal| refusal.reason)
+    }
+
+    #[test]
+    fn signs_exactly_the_bytes_of_the_contract() {
+        let frame = SdpFrame::sign(body(), &key(1));
+        let bytes = format!(
+            r#"{{"from":"a","link":"abababababababab","public_key":"{}","sdp":"v=0\r\n","session":"{}","swarm":"five","to":"b","to_session":"{}","type":"answer"}}"#,
+            key(1).public_key(),
+            session(1),
+            session(2)
+        );
+        assert_eq!(frame.signature, key(1).sign(Purpose::Sdp, bytes.as_bytes()));
+        assert_eq!(verify(&frame), None);
+    }
+
+    #[test]
+    fn refuses_for_the_first_reason_that_applies() {
+        let signed = |change: fn(&mut SdpBody), seed| {
+            let mut body = body();
+            change(&mut body);
+            SdpFrame::sign(body, &key(seed))
+        };
+        for (frame, reason) in [
+            (
+                signed(|b| b.from = "c".parse().unwrap(), 9),
+                SdpReason::UnknownSource,
+            ),
+            (
+                signed(|b| b.to = "c".parse().unwrap(), 9),
+                SdpReason::KeyMismatch,
+            ),
+            (
+                signed(|b| b.to = "c".parse().unwrap(), 1),
+                SdpReason::WrongRecipient,
+            ),
+            (
+                signed(|b| b.swarm = "six".parse().unwrap(), 1),
+                SdpReason::WrongSwarm,
+            ),
+            (
+                signed(|b| b.to_session = session(3), 1),
+                SdpReason::WrongSession,
+            ),
+        ] {
+            assert_eq!(verify(&frame), Some(reason), "{frame:?}");
+        }
+    }
+
+    #[test]
+    fn refuses_whatever_was_changed_after_signing() {
+        let changes: [fn(&mut SdpFrame); 8] = [
+            |f| f.swarm = "six".parse().unwrap(),
+            |f| f.to = "c".parse().unwrap(),
+            |f| f.session = session(3),
+            |f| f.to_session = session(3),
+            |f| f.link = LinkId::from_bytes([0; 8]),
+            |f| f.kind = SdpKind::Offer,
+            |f| f.sdp.push('\n'),
+            |f| f.signature = Signature::from_bytes([0; 64]),
+        ];
+        for change in changes {
+            let mut frame = SdpFrame::sign(body(), &key(1));
+            change(&mut frame);
+            assert_eq!(verify(&frame), Some(SdpReason::BadSignature), "{frame:?}");
+            assert!(frame.verify_offline(None).is_err());
+        }
+        // A server that puts its own key and signature in is found out by who knows the key only.
+        let mut frame = SdpFrame::sign(body(), &key(9));
+        assert_eq!(frame.verify_offline(None), Ok(()));
+        assert_eq!(verify(&frame), Some(SdpReason::KeyMismatch));
+        frame.public_key = key(1).public_key();
+        assert_eq!(verify(&frame), Some(SdpReason::BadSignature));
+    }
+
+    #[test]
+    fn the_witness_keeps_the_frame_with_or_without_the_text() {
+        let frame = SdpFrame::sign(body(), &key(1));
+        let full = frame.witness_metadata(SdpDetail::Full);
+        assert_eq!(full["frame"], serde_json::to_value(&frame).unwrap());
+        let hash = frame.witness_metadata(SdpDetail::Hash);
+        assert_eq!(hash["frame"]["answer"], json!({ "type": "answer" }));
+        assert_eq!(hash["frame"]["signature"], full["frame"]["signature"]);
+        assert_eq!(hash["sdp_sha256"], full["sdp_sha256"]);
+        assert_eq!(full["sdp_sha256"], hex::encode(Sha256::digest("v=0\r\n")));
+    }
 }

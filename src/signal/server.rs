@@ -12,10 +12,11 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::address::Names;
+use super::admission::{Admission, Limits, Rules};
 use super::connection::{self, Hall};
-use super::room::{Admission, Limits, Rules, WitnessNote};
-use super::sdp::SdpDetail;
+use super::room::WitnessNote;
 use super::wire::IceServer;
+use crate::swarm::SdpDetail;
 
 /// What a server is started with.
 pub struct ServerConfig {
@@ -198,3 +199,68 @@ async fn accept(listener: TcpListener, hall: Arc<Hall>, stopped: watch::Receiver
 
 /// Long enough not to spin while the operating system refuses, short enough not to be noticed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::super::{Client, ClientConfig, ServerFrame};
+    use super::*;
+    use crate::identity::{KeyPair, Session};
+
+    fn config(listen: &str) -> ServerConfig {
+        ServerConfig::new(listen.parse().unwrap(), Admission::Open)
+    }
+
+    #[tokio::test]
+    async fn what_goes_wrong_while_listening_is_told_with_what_to_do() {
+        let fail = async |config: ServerConfig| Server::bind(config).await.err().unwrap();
+        let server = Server::bind(config("127.0.0.1:0")).await.unwrap();
+        let taken = server.local_addr().to_string();
+        let err = fail(config(&taken)).await;
+        assert!(matches!(err, ServerError::PortInUse { .. }), "{err}");
+        assert!(err.to_string().contains(&taken), "{err}");
+        // TEST-NET-1 (RFC 5737) is nobody's address.
+        let err = fail(config("192.0.2.1:0")).await;
+        assert!(matches!(err, ServerError::NoSuchAddress { .. }), "{err}");
+        let mut named = config("127.0.0.1:0");
+        named.names = vec!["a".into()];
+        let err = fail(named).await;
+        assert!(err.to_string().contains("HOST:PORT"), "{err}");
+    }
+
+    #[tokio::test]
+    async fn thirty_that_join_at_once_learn_of_every_other_exactly_once() {
+        const AGENTS: u8 = 30;
+        let server = Server::bind(config("127.0.0.1:0")).await.unwrap();
+        let mut tasks = JoinSet::new();
+        for n in 0..AGENTS {
+            let config = ClientConfig {
+                url: server.url(),
+                swarm: "many".parse().unwrap(),
+                agent_id: format!("agent-{n}").parse().unwrap(),
+                key: KeyPair::from_secret(&[n; 32]),
+                session: Session::new(1, [n; 10]),
+                connect_timeout: Duration::from_secs(60),
+            };
+            tasks.spawn(async move {
+                let me = config.agent_id.clone();
+                let (mut client, registered) = Client::connect(config).await.unwrap();
+                let peers = registered.connected_agents.into_iter();
+                let mut known: BTreeSet<_> = peers.map(|peer| peer.agent_id).collect();
+                while known.len() < usize::from(AGENTS) - 1 {
+                    match client.recv().await.unwrap().unwrap() {
+                        ServerFrame::AgentJoined { agent } => assert!(known.insert(agent.agent_id)),
+                        frame => panic!("{frame:?}"),
+                    }
+                }
+                assert!(!known.contains(&me));
+                // Kept open, so that nobody sees anybody leave.
+                client
+            });
+        }
+        let clients = tasks.join_all().await;
+        assert_eq!(clients.len(), usize::from(AGENTS));
+        server.shutdown().await;
+    }
+}

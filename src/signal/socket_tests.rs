@@ -7,7 +7,9 @@ use std::time::Duration;
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::frame::Frame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
+use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 use super::*;
@@ -275,13 +277,7 @@ async fn binary_frames_and_garbage_are_told_and_the_registered_connection_lives_
 async fn text_that_is_not_utf8_is_told_and_closes_the_connection() {
     let server = server().await;
     let mut socket = raw_join(&server, "a", 1).await;
-    let frame = tokio_tungstenite::tungstenite::protocol::frame::Frame::message(
-        vec![0xff, 0xfe],
-        tokio_tungstenite::tungstenite::protocol::frame::coding::OpCode::Data(
-            tokio_tungstenite::tungstenite::protocol::frame::coding::Data::Text,
-        ),
-        true,
-    );
+    let frame = Frame::message(vec![0xff, 0xfe], OpCode::Data(Data::Text), true);
     socket.send(Message::Frame(frame)).await.unwrap();
     assert_eq!(code_then_end(&mut socket).await, ErrorCode::BadFrame);
 }
@@ -292,6 +288,7 @@ async fn a_client_that_never_reads_is_dropped_and_nobody_else_waits() {
     let limits = Limits {
         frames_per_second: 1_000_000,
         frames_burst: 1_000_000,
+        queued_bytes: 1024 * 1024,
         ..Limits::default()
     };
     let server = server_with(limits).await;
@@ -304,9 +301,9 @@ async fn a_client_that_never_reads_is_dropped_and_nobody_else_waits() {
     ));
     let mut sdp = offer("flooder", 2, "deaf");
     sdp.sdp = "x".repeat(60 * 1024);
-    let text: tokio_tungstenite::tungstenite::Utf8Bytes = ClientFrame::from(sdp).to_text().into();
+    let text: Utf8Bytes = ClientFrame::from(sdp).to_text().into();
     let flood = async {
-        // 16 MiB of queue, and what the kernel takes: ends when the offers find nobody.
+        // The queue, and what the kernel takes: ends when the offers find nobody.
         loop {
             flooder.send(Message::Text(text.clone())).await.unwrap();
             if let Ok(answer) = tokio::time::timeout(Duration::ZERO, raw_frame(&mut flooder)).await
@@ -331,8 +328,7 @@ async fn a_client_that_never_reads_is_dropped_and_nobody_else_waits() {
 #[tokio::test]
 async fn a_connection_that_shows_no_life_between_two_pings_is_dropped() {
     let limits = Limits {
-        register_within: Duration::from_millis(100),
-        ping_every: Duration::from_millis(100),
+        ping_every: Duration::from_secs(1),
         ..Limits::default()
     };
     let server = server_with(limits).await;
@@ -347,7 +343,7 @@ async fn a_connection_that_shows_no_life_between_two_pings_is_dropped() {
 #[tokio::test]
 async fn a_connection_that_does_not_register_in_time_is_told() {
     let limits = Limits {
-        register_within: Duration::from_millis(100),
+        register_within: Duration::from_secs(1),
         ..Limits::default()
     };
     let server = server_with(limits).await;
@@ -370,7 +366,9 @@ async fn what_goes_wrong_while_connecting_is_told_with_the_url() {
     };
     let fail = async |url: &str| {
         let mut config = config(url.into(), "a", 1);
-        config.connect_timeout = Duration::from_millis(300);
+        if url.ends_with("/silent") {
+            config.connect_timeout = Duration::from_millis(200);
+        }
         match Client::connect(config).await {
             Ok(_) => panic!("{url} connected"),
             Err(err) => err,
@@ -380,6 +378,9 @@ async fn what_goes_wrong_while_connecting_is_told_with_the_url() {
     assert!(matches!(err, ConnectError::Refused { .. }), "{err}");
     assert!(err.to_string().contains(&refused), "{err}");
 
+    let err = fail("ws://no..host:1").await;
+    assert!(matches!(err, ConnectError::NoSuchHost { .. }), "{err}");
+
     let err = fail("http://127.0.0.1:1").await;
     assert!(matches!(err, ConnectError::Url { .. }), "{err}");
 
@@ -388,7 +389,7 @@ async fn what_goes_wrong_while_connecting_is_told_with_the_url() {
     assert!(err.to_string().contains("404"), "{err}");
 
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let err = fail(&format!("ws://{}", silent.local_addr().unwrap())).await;
+    let err = fail(&format!("ws://{}/silent", silent.local_addr().unwrap())).await;
     assert!(matches!(err, ConnectError::TimedOut { .. }), "{err}");
 
     let _a = join(&server, "a", 9).await;
@@ -407,26 +408,6 @@ async fn what_goes_wrong_while_connecting_is_told_with_the_url() {
 }
 
 #[tokio::test]
-async fn what_goes_wrong_while_listening_is_told_with_what_to_do() {
-    let server = server().await;
-    let fail = async |listen: SocketAddr, name: &str| {
-        let mut config = ServerConfig::new(listen, Admission::Open);
-        config.names = vec![name.into()];
-        match Server::bind(config).await {
-            Ok(_) => panic!("listens on {listen}"),
-            Err(err) => err,
-        }
-    };
-    let err = fail(server.local_addr(), "a:1").await;
-    assert!(matches!(err, ServerError::PortInUse { .. }), "{err}");
-    // TEST-NET-1 (RFC 5737) is nobody's address.
-    let err = fail("192.0.2.1:0".parse().unwrap(), "a:1").await;
-    assert!(matches!(err, ServerError::NoSuchAddress { .. }), "{err}");
-    let err = fail("127.0.0.1:0".parse().unwrap(), "a").await;
-    assert!(err.to_string().contains("HOST:PORT"), "{err}");
-}
-
-#[tokio::test]
 async fn the_witness_is_told_before_the_offer_arrives() {
     let notes = Arc::new(Mutex::new(Vec::new()));
     let listen = "127.0.0.1:0".parse().unwrap();
@@ -434,7 +415,7 @@ async fn the_witness_is_told_before_the_offer_arrives() {
     let sink = Arc::clone(&notes);
     config.witness = Some(WitnessSink {
         note: Box::new(move |note: WitnessNote| sink.lock().unwrap().push(note)),
-        sdp: SdpDetail::Hash,
+        sdp: crate::swarm::SdpDetail::Hash,
     });
     let server = Server::bind(config).await.unwrap();
     let (a, _) = join(&server, "a", 1).await;

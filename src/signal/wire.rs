@@ -3,16 +3,13 @@
 //! Reading is strict (no duplicate keys, bounded size and depth, our numbers are integers) and says
 //! which member is wrong. Members that are not known are ignored, so that later versions can add some.
 
-use std::fmt;
-
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
+use super::errors::{ErrorFrame, FrameError};
+use super::members::{Members, Wrong, unexpected};
 use super::proof::{Goodbye, Nonce, Register};
 use super::sdp::{SdpFrame, SdpKind};
 use crate::identity::{AgentId, LinkId, PublicKey, Session};
-use crate::message::{SdpReason, parse_strict};
 
 /// What a client says to the server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -169,114 +166,6 @@ pub enum LeftReason {
     Replaced,
 }
 
-/// A refusal by the server.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ErrorFrame {
-    /// What is wrong, for programs.
-    pub code: ErrorCode,
-    /// What is wrong and what to do, for people.
-    pub message: String,
-    /// The `type` of the frame that was refused; null when it could not be read.
-    pub in_reply_to: Option<String>,
-    /// To whom that frame was.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub to: Option<AgentId>,
-    /// Which link it was about.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub link: Option<LinkId>,
-    /// With `older-session`: the session that is connected.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub session: Option<Session>,
-}
-
-/// What is wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ErrorCode {
-    /// Not a frame that may be sent here.
-    BadFrame,
-    /// The signature of a registration or goodbye does not verify.
-    BadSignature,
-    /// Something else than `register` came first, or nothing in time.
-    NotRegistered,
-    /// The roster has no such agent under this key.
-    NotAdmitted,
-    /// Without a roster: the id is bound to another key.
-    IdTaken,
-    /// A later session of this agent is connected.
-    OlderSession,
-    /// An equal or later session of this agent took the place of this connection.
-    Replaced,
-    /// The registration was signed for another server.
-    WrongServer,
-    /// `from` is not the agent that registered here.
-    NotYours,
-    /// `to` is not registered.
-    UnknownPeer,
-    /// A frame or an SDP over its limit.
-    TooLarge,
-    /// More frames than 100 a second, after a burst of 500.
-    RateLimited,
-    /// No room for more agents, swarms or connections.
-    ServerFull,
-}
-
-/// Bytes that are no frame.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{}: {detail}", .frame_type.unwrap_or("frame"))]
-pub struct FrameError {
-    /// Which of the reasons of `wire.md` applies.
-    pub reason: FrameReason,
-    /// The `type`, if it is a known one.
-    pub frame_type: Option<&'static str>,
-    /// What it claims as `from`, if that is an id.
-    pub from: Option<AgentId>,
-    /// What it claims as `to`, if that is an id.
-    pub to: Option<AgentId>,
-    /// What it claims as `link`, if that is one.
-    pub link: Option<LinkId>,
-    /// Which member, what was found, what was expected: one bounded line.
-    pub detail: String,
-}
-
-/// Why bytes are no frame.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum FrameReason {
-    /// No acceptable JSON object.
-    Malformed,
-    /// Not the shape of any frame, or not of the one it says it is.
-    Schema,
-    /// An otherwise good offer or answer without `signature`.
-    Unsigned,
-    /// An SDP over [`MAX_SDP`]; offline that is a matter of shape.
-    TooLarge,
-}
-
-impl FrameReason {
-    /// The reason in the words of `wire.md`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Malformed => "malformed",
-            Self::Schema | Self::TooLarge => "schema",
-            Self::Unsigned => "unsigned",
-        }
-    }
-
-    /// The reason of a rejected offer or answer; what is no JSON object is no shape either.
-    pub fn sdp_reason(self) -> SdpReason {
-        match self {
-            Self::Malformed | Self::Schema | Self::TooLarge => SdpReason::Schema,
-            Self::Unsigned => SdpReason::Unsigned,
-        }
-    }
-}
-
-/// What a frame's members are wrong about, before it is known whose frame it is.
-pub(super) struct Wrong {
-    pub(super) reason: FrameReason,
-    pub(super) detail: String,
-}
-
 impl ClientFrame {
     /// Reads a frame of a client.
     ///
@@ -291,6 +180,18 @@ impl ClientFrame {
     /// The frame as it goes on the wire.
     pub fn to_text(&self) -> String {
         to_text(self)
+    }
+
+    /// Its `type`.
+    pub fn frame_type(&self) -> &'static str {
+        match self {
+            Self::Register(_) => "register",
+            Self::Offer(_) => "offer",
+            Self::Answer(_) => "answer",
+            Self::IceCandidates(_) => "ice-candidates",
+            Self::PleaseOffer { .. } => "please-offer",
+            Self::Goodbye(_) => "goodbye",
+        }
     }
 
     /// `None` when it is none of a client's types.
@@ -337,19 +238,19 @@ impl ServerFrame {
     /// `None` when it is none of the server's types.
     fn of(frame_type: &str, members: &mut Members) -> Option<Result<Self, Wrong>> {
         Some(match frame_type {
-            "challenge" => members.challenge(),
-            "registered" => members.registered().map(Self::Registered),
+            "challenge" => challenge(members),
+            "registered" => Registered::of(members).map(Self::Registered),
             "agent-joined" => members
                 .take("agent")
                 .map(|agent| Self::AgentJoined { agent }),
-            "agent-left" => members.agent_left(),
+            "agent-left" => agent_left(members),
             "offer" => SdpFrame::of(SdpKind::Offer, members).map(Self::Offer),
             "answer" => SdpFrame::of(SdpKind::Answer, members).map(Self::Answer),
             "ice-candidates" => Candidates::of(members).map(Self::IceCandidates),
             "please-offer" => {
                 please_offer(members).map(|(from, to)| Self::PleaseOffer { from, to })
             }
-            "error" => members.error().map(Self::Error),
+            "error" => ErrorFrame::of(members).map(Self::Error),
             _ => return None,
         })
     }
@@ -401,165 +302,50 @@ impl Candidates {
     }
 }
 
-impl ErrorCode {
-    /// The code on the wire.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::BadFrame => "bad-frame",
-            Self::BadSignature => "bad-signature",
-            Self::NotRegistered => "not-registered",
-            Self::NotAdmitted => "not-admitted",
-            Self::IdTaken => "id-taken",
-            Self::OlderSession => "older-session",
-            Self::Replaced => "replaced",
-            Self::WrongServer => "wrong-server",
-            Self::NotYours => "not-yours",
-            Self::UnknownPeer => "unknown-peer",
-            Self::TooLarge => "too-large",
-            Self::RateLimited => "rate-limited",
-            Self::ServerFull => "server-full",
-        }
+impl Registered {
+    fn of(members: &mut Members) -> Result<Self, Wrong> {
+        Ok(Self {
+            agent_id: members.take("agent_id")?,
+            connected_agents: members.take("connected_agents")?,
+            ice_servers: members.take("ice_servers")?,
+        })
     }
 }
 
-impl fmt::Display for ErrorCode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
+impl ErrorFrame {
+    fn of(members: &mut Members) -> Result<Self, Wrong> {
+        Ok(Self {
+            code: members.take("code")?,
+            message: members.take("message")?,
+            in_reply_to: members.take("in_reply_to")?,
+            to: members.take_optional("to")?,
+            link: members.take_optional("link")?,
+            session: members.take_optional("session")?,
+        })
     }
 }
 
-/// The members of a frame, taken out one by one, so that what is wrong can be named.
-pub(super) struct Members(Map<String, Value>);
+fn challenge(members: &mut Members) -> Result<ServerFrame, Wrong> {
+    Ok(ServerFrame::Challenge {
+        nonce: members.take("nonce")?,
+        protocol: members.take("protocol")?,
+    })
+}
 
-impl Members {
-    fn read(bytes: &[u8]) -> Result<Self, FrameError> {
-        let malformed = |detail: String| FrameError {
-            reason: FrameReason::Malformed,
-            frame_type: None,
-            from: None,
-            to: None,
-            link: None,
-            detail: one_line(&detail),
-        };
-        match parse_strict(bytes, MAX_FRAME) {
-            Ok(Value::Object(members)) => Ok(Self(members)),
-            Ok(_) => Err(malformed("expected a JSON object".into())),
-            Err(err) => Err(malformed(err.to_string())),
-        }
-    }
-
-    /// Puts together what went wrong and what the frame claims to be.
-    fn into_frame<T>(
-        mut self,
-        of: impl FnOnce(&str, &mut Self) -> Result<T, Wrong>,
-    ) -> Result<T, FrameError> {
-        let from = self.claim("from");
-        let to = self.claim("to");
-        let link = self.claim("link");
-        let mut known = None;
-        let frame = self.take::<String>("type").and_then(|frame_type| {
-            known = FRAME_TYPES.iter().copied().find(|t| *t == frame_type);
-            of(&frame_type, &mut self)
-        });
-        frame.map_err(|wrong| FrameError {
-            reason: wrong.reason,
-            frame_type: known,
-            from,
-            to,
-            link,
-            detail: one_line(&wrong.detail),
-        })
-    }
-
-    fn claim<T: std::str::FromStr>(&self, name: &str) -> Option<T> {
-        self.0.get(name)?.as_str()?.parse().ok()
-    }
-
-    /// Takes a member that has to be there.
-    pub(super) fn take<T: DeserializeOwned>(&mut self, name: &str) -> Result<T, Wrong> {
-        self.take_optional(name)?
-            .ok_or_else(|| schema_error(format!("missing member `{name}`")))
-    }
-
-    /// Takes a member that may be left out, but not be null unless `T` may.
-    pub(super) fn take_optional<T: DeserializeOwned>(
-        &mut self,
-        name: &str,
-    ) -> Result<Option<T>, Wrong> {
-        let Some(value) = self.0.remove(name) else {
-            return Ok(None);
-        };
-        serde_json::from_value(value)
-            .map(Some)
-            .map_err(|err| schema_error(format!("member `{name}`: {err}")))
-    }
-
-    fn challenge(&mut self) -> Result<ServerFrame, Wrong> {
-        Ok(ServerFrame::Challenge {
-            nonce: self.take("nonce")?,
-            protocol: self.take("protocol")?,
-        })
-    }
-
-    fn registered(&mut self) -> Result<Registered, Wrong> {
-        Ok(Registered {
-            agent_id: self.take("agent_id")?,
-            connected_agents: self.take("connected_agents")?,
-            ice_servers: self.take("ice_servers")?,
-        })
-    }
-
-    fn agent_left(&mut self) -> Result<ServerFrame, Wrong> {
-        Ok(ServerFrame::AgentLeft {
-            agent_id: self.take("agent_id")?,
-            session: self.take("session")?,
-            reason: self.take("reason")?,
-        })
-    }
-
-    fn error(&mut self) -> Result<ErrorFrame, Wrong> {
-        Ok(ErrorFrame {
-            code: self.take("code")?,
-            message: self.take("message")?,
-            in_reply_to: self.take("in_reply_to")?,
-            to: self.take_optional("to")?,
-            link: self.take_optional("link")?,
-            session: self.take_optional("session")?,
-        })
-    }
+fn agent_left(members: &mut Members) -> Result<ServerFrame, Wrong> {
+    Ok(ServerFrame::AgentLeft {
+        agent_id: members.take("agent_id")?,
+        session: members.take("session")?,
+        reason: members.take("reason")?,
+    })
 }
 
 fn please_offer(members: &mut Members) -> Result<(AgentId, AgentId), Wrong> {
     Ok((members.take("from")?, members.take("to")?))
 }
 
-pub(super) fn schema_error(detail: String) -> Wrong {
-    Wrong {
-        reason: FrameReason::Schema,
-        detail,
-    }
-}
-
-fn unexpected(frame_type: &str, of: &str) -> Wrong {
-    schema_error(format!("`{frame_type}` is no type of a {of}'s frames"))
-}
-
 fn to_text<T: Serialize>(frame: &T) -> String {
     serde_json::to_string(frame).expect("string keys and integers only")
-}
-
-/// Hostile text is cut and escaped, so that a log line stays a line.
-fn one_line(text: &str) -> String {
-    text.chars()
-        .take(MAX_DETAIL)
-        .flat_map(|c| {
-            if c.is_control() {
-                c.escape_default().collect()
-            } else {
-                vec![c]
-            }
-        })
-        .collect()
 }
 
 /// The protocol and its version, as the challenge says it.
@@ -568,19 +354,3 @@ pub const PROTOCOL: &str = "ifswarm-signal/1";
 pub const MAX_FRAME: usize = 1024 * 1024;
 /// The largest SDP, in bytes (`wire.md`).
 pub const MAX_SDP: usize = 64 * 1024;
-/// Characters of an explanation: a few lines of a terminal.
-const MAX_DETAIL: usize = 300;
-/// Every `type` there is; others are not echoed.
-const FRAME_TYPES: [&str; 11] = [
-    "challenge",
-    "register",
-    "registered",
-    "agent-joined",
-    "agent-left",
-    "offer",
-    "answer",
-    "ice-candidates",
-    "please-offer",
-    "goodbye",
-    "error",
-];

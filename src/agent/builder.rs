@@ -1,0 +1,314 @@
+//! How an agent is made.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::driver::{Driver, wall_clock};
+use super::effects::Directory;
+use super::event::Subscribers;
+use super::keyring::Keyring;
+use super::links::Links;
+use super::{Agent, Stats};
+use crate::identity::{AgentId, KeyPair, Roster, Session, SwarmName};
+use crate::link::{BindError, ChannelOptions, ENOUGH_BUFFER, Endpoint, EndpointConfig, IceServer};
+use crate::mesh::{Config, Mesh, Neighbours};
+use crate::signal::{
+    Client, ClientConfig, ClientFrame, ClientSender, ConnectError, ErrorCode, Registered,
+};
+use crate::swarm::SdpDetail;
+use crate::witness::{Log, LogOwner, Opening};
+
+/// Makes an [`Agent`]. Everything but the signaling server has a default.
+#[derive(Debug)]
+pub struct Builder {
+    id: AgentId,
+    swarm: SwarmName,
+    signal: String,
+    key: Option<KeyPair>,
+    roster: Option<Roster>,
+    neighbours: Neighbours,
+    addresses: Vec<IpAddr>,
+    udp_port: Option<u16>,
+    ice_servers: Vec<IceServer>,
+    channel: ChannelOptions,
+    witness: Option<std::path::PathBuf>,
+    sdp_detail: SdpDetail,
+    dial_timeout: Duration,
+}
+
+/// Why an agent did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The UDP port could not be bound.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The signaling server could not be reached, or did not take the registration.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The witness could not be opened.
+    #[error(transparent)]
+    Witness(#[from] crate::witness::OpenError),
+    /// The witness could not be written.
+    #[error(transparent)]
+    Write(#[from] crate::witness::WriteError),
+    /// The operating system has no randomness to give.
+    #[error("no randomness: {0}")]
+    Randomness(#[from] getrandom::Error),
+}
+
+impl Agent {
+    /// An agent `id` of `swarm`.
+    pub fn builder(id: AgentId, swarm: &SwarmName) -> Builder {
+        Builder {
+            id,
+            swarm: swarm.clone(),
+            signal: "ws://127.0.0.1:8443".into(),
+            key: None,
+            roster: None,
+            neighbours: Neighbours::All,
+            addresses: vec![IpAddr::from([127, 0, 0, 1])],
+            udp_port: None,
+            ice_servers: Vec::new(),
+            channel: ChannelOptions::default(),
+            witness: None,
+            sdp_detail: SdpDetail::Full,
+            dial_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Builder {
+    /// The signaling server: `ws://HOST:PORT`, by default `ws://127.0.0.1:8443`.
+    #[must_use]
+    pub fn signal(mut self, url: &str) -> Self {
+        url.clone_into(&mut self.signal);
+        self
+    }
+
+    /// The agent's key; by default one is made for the run.
+    #[must_use]
+    pub fn key(mut self, key: KeyPair) -> Self {
+        self.key = Some(key);
+        self
+    }
+
+    /// Whom to believe. Without a roster every agent is believed under the key it is first seen
+    /// with, which protects nobody from a server that lies from the start.
+    #[must_use]
+    pub fn roster(mut self, roster: Roster) -> Self {
+        self.roster = Some(roster);
+        self
+    }
+
+    /// Whom to link with; by default everybody.
+    #[must_use]
+    pub fn neighbours(mut self, neighbours: Neighbours) -> Self {
+        self.neighbours = neighbours;
+        self
+    }
+
+    /// The local addresses to be reached at, each concrete; by default `127.0.0.1`.
+    #[must_use]
+    pub fn addresses(mut self, addresses: Vec<IpAddr>) -> Self {
+        self.addresses = addresses;
+        self
+    }
+
+    /// The one UDP port of all links; by default a free one.
+    #[must_use]
+    pub fn udp_port(mut self, port: Option<u16>) -> Self {
+        self.udp_port = port;
+        self
+    }
+
+    /// STUN and TURN servers, beside those that the signaling server names.
+    #[must_use]
+    pub fn ice_servers(mut self, servers: Vec<IceServer>) -> Self {
+        self.ice_servers = servers;
+        self
+    }
+
+    /// How the messaging channel behaves; both ends of a link must agree.
+    #[must_use]
+    pub fn channel(mut self, channel: ChannelOptions) -> Self {
+        self.channel = channel;
+        self
+    }
+
+    /// The folder of witnesses; this agent's stands in `SWARM/AGENT` below it. By default the
+    /// log is kept in memory as far as its hashes go, and its lines are not kept.
+    #[must_use]
+    pub fn witness(mut self, folder: Option<std::path::PathBuf>) -> Self {
+        self.witness = folder;
+        self
+    }
+
+    /// How much of offers and answers the witness keeps.
+    #[must_use]
+    pub fn sdp_detail(mut self, detail: SdpDetail) -> Self {
+        self.sdp_detail = detail;
+        self
+    }
+
+    /// How long a link may take to make before it is tried again; by default ten seconds.
+    #[must_use]
+    pub fn dial_timeout(mut self, timeout: Duration) -> Self {
+        self.dial_timeout = timeout;
+        self
+    }
+
+    /// Binds the port, opens the witness, registers, and starts linking.
+    ///
+    /// # Errors
+    /// [`StartError`], which says what to do.
+    pub async fn start(self) -> Result<Agent, StartError> {
+        let key = match &self.key {
+            Some(key) => key.clone(),
+            None => KeyPair::generate()?,
+        };
+        let public_key = key.public_key();
+        let wall = wall_clock();
+        let opening = Opening {
+            agent_id: LogOwner::Agent(&self.id),
+            swarm: &self.swarm,
+            public_key,
+            now: wall,
+        };
+        let mut witness = match &self.witness {
+            Some(folder) => Log::open(folder, opening)?,
+            None => Log::in_memory(opening),
+        };
+        witness.commit()?;
+        let (client, registered, session) = self.register(&key).await?;
+        let endpoint = self.bind(&registered)?;
+        let now = Instant::now();
+        let mut seed = [0; 8];
+        getrandom::fill(&mut seed)?;
+        let mesh = Mesh::new(
+            Config {
+                me: self.id.clone(),
+                session,
+                neighbours: self.neighbours,
+                reliable: self.channel.is_reliable(),
+                dial_timeout: self.dial_timeout,
+                seed: u64::from_le_bytes(seed),
+            },
+            now,
+        );
+        let (commands_in, commands) = mpsc::channel(COMMANDS);
+        let (signal_queue, signal_out) = mpsc::channel(SIGNALING);
+        let directory = Directory::default();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(forward(client.sender(), signal_out));
+        let mut driver = Driver {
+            me: self.id.clone(),
+            swarm: self.swarm,
+            session,
+            key,
+            keyring: Arc::new(Keyring::new(self.roster)),
+            endpoint,
+            mesh,
+            witness,
+            sdp_detail: self.sdp_detail,
+            links: Links::new(),
+            directory: directory.clone(),
+            subscribers: Subscribers::default(),
+            stats: Stats::default(),
+            signal: Some(client),
+            signal_queue,
+            commands,
+            tasks,
+            effects: Vec::new(),
+            leaving: None,
+            now,
+            wall,
+        };
+        driver.registered(&registered.connected_agents);
+        Ok(Agent {
+            id: self.id,
+            session,
+            public_key,
+            commands: commands_in,
+            directory,
+            driver: tokio::spawn(driver.run()),
+        })
+    }
+
+    /// Registers; where a greater session of this agent is known, with one greater still: the
+    /// newest process stays.
+    async fn register(&self, key: &KeyPair) -> Result<(Client, Registered, Session), StartError> {
+        let mut at_least = 0;
+        let mut attempts = 1;
+        loop {
+            let mut random = [0; 10];
+            getrandom::fill(&mut random)?;
+            let now = u64::try_from(wall_clock().unix_ms()).unwrap_or(0);
+            let session = Session::new(now.max(at_least), random);
+            let config = ClientConfig {
+                url: self.signal.clone(),
+                swarm: self.swarm.clone(),
+                agent_id: self.id.clone(),
+                key: key.clone(),
+                session,
+                connect_timeout: CONNECT,
+            };
+            match Client::connect(config).await {
+                Ok((client, registered)) => return Ok((client, registered, session)),
+                Err(ConnectError::Registration {
+                    code: ErrorCode::OlderSession,
+                    session: Some(current),
+                    ..
+                }) if attempts < OLDER_SESSIONS => {
+                    attempts += 1;
+                    at_least = current.unix_ms() + 1;
+                }
+                Err(err) => return Err(err.into()),
+            }
+        }
+    }
+
+    fn bind(&self, registered: &Registered) -> Result<Endpoint, BindError> {
+        let named = registered.ice_servers.iter().map(|server| IceServer {
+            urls: server.urls.clone(),
+            username: server.username.clone().unwrap_or_default(),
+            credential: server.credential.clone().unwrap_or_default(),
+        });
+        let endpoint = Endpoint::bind(EndpointConfig {
+            addresses: self.addresses.clone(),
+            udp_port: self.udp_port,
+            ice_servers: self.ice_servers.iter().cloned().chain(named).collect(),
+            channel: self.channel,
+        })?;
+        if endpoint.receive_buffer() < ENOUGH_BUFFER {
+            tracing::warn!(
+                granted = endpoint.receive_buffer(),
+                "the kernel grants small receive buffers, bursts will stall for a second: \
+                 raise net.core.rmem_max to 4194304"
+            );
+        }
+        Ok(endpoint)
+    }
+}
+
+/// Carries frames to the server at the pace it allows, so that the driver never waits for it.
+async fn forward(sender: ClientSender, mut queue: mpsc::Receiver<ClientFrame>) {
+    while let Some(frame) = queue.recv().await {
+        if let Err(err) = sender.send(frame).await {
+            tracing::debug!(%err, "signaling frame not sent");
+            return;
+        }
+    }
+}
+
+/// Commands that wait for the driver; callers of `send` wait beyond that.
+const COMMANDS: usize = 256;
+/// Frames that wait for the server: the offers and candidates of a thousand links.
+const SIGNALING: usize = 4_096;
+/// For finding, reaching and convincing the server.
+const CONNECT: Duration = Duration::from_secs(10);
+/// Restarts of one agent that may race each other.
+const OLDER_SESSIONS: usize = 4;

@@ -1,0 +1,223 @@
+//! The frames of the control channel (`wire.md`, section *DataChannels*): JSON objects of up to
+//! 64 KiB, read as strictly as messages. Unknown types are let through as [`Control::Unknown`].
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::identity::{AgentId, Session, Signature};
+use crate::mesh::{Lanes, Last, Next};
+use crate::message::{Destination, Reason, parse_strict};
+
+/// One frame of the control channel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum Control {
+    /// The first frame each way.
+    Hello {
+        /// Who speaks.
+        agent_id: AgentId,
+        /// Its session, as in its offer or answer.
+        session: Session,
+        /// The `sequence_num` it expects next of the receiver, per destination.
+        next: BTreeMap<Destination, u64>,
+    },
+    /// All of the receiver's messages up to this one were seen.
+    Ack {
+        /// The receiver's session.
+        session: Session,
+        /// The destination they were sent to.
+        destination: Destination,
+        /// The greatest number seen.
+        up_to: u64,
+    },
+    /// One of the receiver's messages was refused.
+    Refused {
+        /// The receiver's session.
+        session: Session,
+        /// The destination it was sent to.
+        destination: Destination,
+        /// Its number.
+        sequence_num: u64,
+        /// Why.
+        reason: Reason,
+    },
+    /// Are you there?
+    Ping {
+        /// Microseconds of the sender's clock.
+        t: u64,
+    },
+    /// I am.
+    Pong {
+        /// The `t` of the ping.
+        t: u64,
+    },
+    /// The sender leaves on purpose.
+    Goodbye {
+        /// Why, for people.
+        reason: String,
+        /// The greatest `sequence_num` meant for the receiver, per destination.
+        last: BTreeMap<Destination, u64>,
+        /// Over both, the agent, its session and the swarm.
+        signature: Signature,
+    },
+    /// A type this version does not know; ignored and counted.
+    #[serde(other, skip_serializing)]
+    Unknown,
+}
+
+impl Control {
+    /// Reads a frame.
+    ///
+    /// # Errors
+    /// One line that says what was found and what was expected.
+    pub fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let value = parse_strict(bytes, MAX_CONTROL).map_err(|err| err.to_string())?;
+        let frame: Self = serde_json::from_value(value).map_err(|err| err.to_string())?;
+        frame.check()?;
+        Ok(frame)
+    }
+
+    /// The frame as it goes on the wire.
+    pub fn to_text(&self) -> String {
+        serde_json::to_string(self).expect("string keys and finite numbers only")
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let greatest = match self {
+            Self::Hello { next: map, .. } | Self::Goodbye { last: map, .. } => {
+                if map.len() > MAX_DESTINATIONS {
+                    return Err("more destinations than the receiver's id and `*`".into());
+                }
+                map.values().copied().max().unwrap_or(0)
+            }
+            Self::Ack { up_to: n, .. }
+            | Self::Refused {
+                sequence_num: n, ..
+            }
+            | Self::Ping { t: n }
+            | Self::Pong { t: n } => *n,
+            Self::Unknown => 0,
+        };
+        if greatest >= INTEGERS_END {
+            return Err(format!("{greatest} is not below 2^53"));
+        }
+        Ok(())
+    }
+}
+
+/// `next` as it stands in a `hello` of `me`.
+pub(super) fn next_map(next: Next, me: &AgentId) -> BTreeMap<Destination, u64> {
+    let own = Destination::Agent(me.clone());
+    BTreeMap::from([(own, next.direct), (Destination::All, next.all)])
+}
+
+/// `next` as a `hello` of `peer` has it; a destination it does not name starts at 1.
+pub(super) fn read_next(map: &BTreeMap<Destination, u64>, peer: &AgentId) -> Next {
+    let of = |destination: Destination| map.get(&destination).copied().unwrap_or(1);
+    Lanes {
+        direct: of(Destination::Agent(peer.clone())),
+        all: of(Destination::All),
+    }
+}
+
+/// `last` as it stands in a goodbye to `peer`.
+pub(super) fn last_map(last: Last, peer: &AgentId) -> BTreeMap<Destination, u64> {
+    let named = [
+        (Destination::Agent(peer.clone()), last.direct),
+        (Destination::All, last.all),
+    ];
+    let named = named.into_iter();
+    named.filter_map(|(to, n)| n.map(|n| (to, n))).collect()
+}
+
+/// `last` as a goodbye to `me` has it.
+pub(super) fn read_last(map: &BTreeMap<Destination, u64>, me: &AgentId) -> Last {
+    Lanes {
+        direct: map.get(&Destination::Agent(me.clone())).copied(),
+        all: map.get(&Destination::All).copied(),
+    }
+}
+
+/// Bytes of the largest control frame.
+const MAX_CONTROL: usize = 64 * 1024;
+/// The receiver's or the sender's id, and `*`.
+const MAX_DESTINATIONS: usize = 2;
+/// Numbers of ours stay below 2^53, where every JSON reader is exact.
+const INTEGERS_END: u64 = 1 << 53;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session() -> Session {
+        "01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap()
+    }
+
+    #[test]
+    fn writes_the_frames_of_the_contract() {
+        let me: AgentId = "a".parse().unwrap();
+        let next = Lanes { direct: 3, all: 1 };
+        let hello = Control::Hello {
+            agent_id: me.clone(),
+            session: session(),
+            next: next_map(next, &me),
+        };
+        assert_eq!(
+            hello.to_text(),
+            r#"{"type":"hello","agent_id":"a","session":"01890a5d-ac96-774b-bcce-b302099a8057","next":{"a":3,"*":1}}"#
+        );
+        let Ok(Control::Hello { next: read, .. }) = Control::parse(hello.to_text().as_bytes())
+        else {
+            panic!("a hello")
+        };
+        assert_eq!(read_next(&read, &me), next);
+        let ack = Control::Ack {
+            session: session(),
+            destination: Destination::All,
+            up_to: 7,
+        };
+        assert_eq!(
+            ack.to_text(),
+            r#"{"type":"ack","session":"01890a5d-ac96-774b-bcce-b302099a8057","destination":"*","up_to":7}"#
+        );
+    }
+
+    #[test]
+    fn a_destination_that_was_never_used_starts_at_one_and_ends_nowhere() {
+        let peer: AgentId = "b".parse().unwrap();
+        let empty = BTreeMap::new();
+        assert_eq!(read_next(&empty, &peer), Lanes { direct: 1, all: 1 });
+        let none = Lanes {
+            direct: None,
+            all: None,
+        };
+        assert_eq!(read_last(&empty, &peer), none);
+        assert!(last_map(none, &peer).is_empty());
+    }
+
+    #[test]
+    fn ignores_what_it_does_not_know_and_refuses_what_is_wrong() {
+        assert_eq!(
+            Control::parse(br#"{"type":"later","x":1}"#),
+            Ok(Control::Unknown)
+        );
+        // Unknown members of known frames are ignored too.
+        assert_eq!(
+            Control::parse(br#"{"type":"ping","t":1,"x":2}"#),
+            Ok(Control::Ping { t: 1 })
+        );
+        for bad in [
+            r#"{"type":"ping"}"#,
+            r#"{"type":"ping","t":1.0}"#,
+            r#"{"type":"ping","t":-1}"#,
+            r#"{"type":"ping","t":9007199254740992}"#,
+            r#"{"type":"ping","t":1,"t":2}"#,
+            r#"{"t":1}"#,
+            "[]",
+            "",
+        ] {
+            assert!(Control::parse(bad.as_bytes()).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! What travels over links: messages out, messages in, control frames, goodbyes.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+
+use super::control::{Control, last_map, next_map, read_last, read_next};
+use super::driver::Driver;
+use super::effects::Effect;
+use super::event::AgentEvent;
+use super::testimony;
+use super::{Receipt, SendError};
+use crate::identity::{AgentId, LinkId};
+use crate::mesh::{Assigned, Claimed, Farewell, Header, Output};
+use crate::message::{
+    Author, Claim, Destination, Draft, IfMessage, Keys, Reason, Refusal, Signed, Verified, sign,
+};
+use crate::signal::Goodbye;
+
+type Places = Vec<(AgentId, mpsc::OwnedPermit<Bytes>)>;
+
+impl Driver {
+    /// Numbers, signs and witnesses a message; it goes out when the witness is written.
+    pub(super) fn send(
+        &mut self,
+        draft: Draft,
+        places: Places,
+        reply: oneshot::Sender<Result<Receipt, SendError>>,
+    ) {
+        match self.sign(draft) {
+            Ok((signed, to)) => {
+                self.testify(testimony::sent(&signed, self.wall));
+                self.stats.sent += 1;
+                let mut places: BTreeMap<_, _> = places.into_iter().collect();
+                for (peer, link) in &to {
+                    self.queue(*link, places.remove(peer), signed.bytes());
+                }
+                let receipt = Receipt {
+                    id: signed.message().id().to_owned(),
+                    sequence_num: signed.message().sequence_num(),
+                    to: to.into_iter().map(|(peer, _)| peer).collect(),
+                };
+                self.effects.push(Effect::Reply(reply, receipt));
+            }
+            Err(err) => {
+                let _ = reply.send(Err(err));
+            }
+        }
+        self.drain_mesh();
+    }
+
+    fn sign(&mut self, draft: Draft) -> Result<(Signed, Vec<(AgentId, LinkId)>), SendError> {
+        if self.leaving.is_some() {
+            return Err(SendError::Ended);
+        }
+        let Assigned { sequence_num, to } = self.mesh.assign(&draft.destination, self.now)?;
+        let mut random = [0; 22];
+        getrandom::fill(&mut random).map_err(|err| SendError::Randomness(err.to_string()))?;
+        let author = Author {
+            id: &self.me,
+            session: self.session,
+            key: &self.key,
+        };
+        let signed = sign(draft, &author, sequence_num, self.wall, random)?;
+        let size = signed.bytes().len();
+        for (peer, link) in &to {
+            let made = self.links.get(*link).and_then(|link| link.made.as_ref());
+            let limit = made.map_or(0, |made| made.link.max_message());
+            if size > limit {
+                // The number is a gap now, which receivers allow.
+                return Err(SendError::TooLarge {
+                    peer: peer.clone(),
+                    size,
+                    limit,
+                });
+            }
+        }
+        Ok((signed, to))
+    }
+
+    fn queue(&mut self, link: LinkId, place: Option<mpsc::OwnedPermit<Bytes>>, bytes: Bytes) {
+        let place = place.or_else(|| {
+            // The link came up after the caller had queued up for the others; its queue is new.
+            let made = self.links.get(link)?.made.as_ref()?;
+            made.messages.clone().try_reserve_owned().ok()
+        });
+        match place {
+            Some(place) => self.effects.push(Effect::Message(place, bytes)),
+            None => tracing::warn!(%link, "no room in the queue of a new link"),
+        }
+    }
+
+    pub(super) fn on_message(
+        &mut self,
+        peer: &AgentId,
+        link: LinkId,
+        verdict: Result<Verified<IfMessage>, Box<Refusal>>,
+        permit: OwnedSemaphorePermit,
+    ) {
+        let message = match verdict {
+            Ok(message) => message,
+            Err(refusal) => return self.refuse_unverified(peer, link, &refusal),
+        };
+        let header = Header {
+            source: message.source(),
+            session: message.session(),
+            destination: message.destination(),
+            sequence_num: message.sequence_num(),
+            timestamp: message.timestamp(),
+        };
+        let accepted = self.mesh.accept(link, &header, self.now, self.wall);
+        let claim = Claim::from(&message);
+        match accepted {
+            Ok(()) => {
+                self.testify(testimony::received(peer, &claim, None, self.wall));
+                self.stats.delivered += 1;
+                let event = AgentEvent::Message(message);
+                self.effects.push(Effect::Event(event, Some(permit)));
+            }
+            Err(reason) => self.reject(peer, &claim, reason, ""),
+        }
+    }
+
+    fn refuse_unverified(&mut self, peer: &AgentId, link: LinkId, refusal: &Refusal) {
+        let claim = &refusal.claim;
+        let claimed = Claimed {
+            source: claim.source.as_ref(),
+            session: claim.session,
+            destination: claim.destination.as_ref(),
+            sequence_num: claim.sequence_num,
+        };
+        self.reject(peer, claim, refusal.reason, &refusal.detail);
+        if let Some(notice) = self.mesh.refused_unverified(link, &claimed, self.now) {
+            let reason = refusal.reason;
+            self.send_control(Output::SendRefused { notice, reason });
+        }
+    }
+
+    fn reject(&mut self, peer: &AgentId, claim: &Claim, reason: Reason, detail: &str) {
+        self.testify(testimony::received(
+            peer,
+            claim,
+            Some((reason, detail)),
+            self.wall,
+        ));
+        match reason {
+            Reason::Replayed => self.stats.duplicated += 1,
+            _ => self.stats.rejected += 1,
+        }
+        self.tell(AgentEvent::Rejected {
+            peer: peer.clone(),
+            reason,
+            detail: detail.to_owned(),
+        });
+    }
+
+    pub(super) fn on_control(
+        &mut self,
+        peer: &AgentId,
+        link: LinkId,
+        frame: Result<Control, String>,
+    ) {
+        let now = self.now;
+        match frame {
+            Ok(Control::Hello {
+                agent_id,
+                session,
+                next,
+            }) => {
+                // `next` names my own messages: those to the peer's id and to everybody.
+                let next = read_next(&next, peer);
+                if let Err(err) = self.mesh.hello(link, &agent_id, session, next, now) {
+                    tracing::warn!(%peer, %err, "hello refused");
+                }
+            }
+            Ok(Control::Ack {
+                session,
+                destination,
+                up_to,
+            }) => self.mesh.ack(link, session, &destination, up_to, now),
+            Ok(Control::Refused {
+                session,
+                destination,
+                sequence_num,
+                reason,
+            }) => {
+                let mesh = &mut self.mesh;
+                mesh.refused(link, session, &destination, sequence_num, reason, now);
+            }
+            Ok(Control::Ping { t }) => self.mesh.ping(link, t, now),
+            Ok(Control::Pong { t }) => self.mesh.pong(link, t, now),
+            Ok(Control::Goodbye {
+                reason,
+                last,
+                signature,
+            }) => self.on_goodbye(peer, link, reason, last, signature),
+            Ok(Control::Unknown) => self.stats.unknown_control += 1,
+            Err(detail) => {
+                self.stats.bad_control += 1;
+                tracing::warn!(%peer, %detail, "a control frame was refused");
+            }
+        }
+    }
+
+    fn on_goodbye(
+        &mut self,
+        peer: &AgentId,
+        link: LinkId,
+        reason: String,
+        last: BTreeMap<Destination, u64>,
+        signature: crate::identity::Signature,
+    ) {
+        let Some(session) = self.links.get(link).map(|active| active.peer_session) else {
+            return;
+        };
+        let read = read_last(&last, &self.me);
+        let goodbye = Goodbye {
+            session,
+            reason,
+            last: by_name(last),
+            signature,
+        };
+        let key = self.keyring.key_of(peer);
+        let good = key.is_some_and(|key| goodbye.verify(&self.swarm, peer, &key).is_ok());
+        if good {
+            self.mesh.goodbye(link, read, self.now);
+        } else {
+            self.stats.bad_control += 1;
+            tracing::warn!(%peer, "a goodbye was not signed by the one who leaves; ignored");
+        }
+    }
+
+    /// Queues a goodbye; the link is closed once it is out.
+    pub(super) fn say_goodbye(&mut self, farewell: &Farewell, reason: &str) {
+        let last = last_map(farewell.last, &farewell.peer);
+        let goodbye = Goodbye::sign(
+            &self.swarm,
+            &self.me,
+            self.session,
+            reason,
+            by_name(last.clone()),
+            &self.key,
+        );
+        let frame = Control::Goodbye {
+            reason: goodbye.reason,
+            last,
+            signature: goodbye.signature,
+        };
+        self.queue_control(farewell.link, &frame);
+    }
+
+    /// The control frames that the mesh asks for.
+    pub(super) fn send_control(&mut self, output: Output) {
+        let (link, frame) = match output {
+            Output::SendHello { link, next } => {
+                let frame = Control::Hello {
+                    agent_id: self.me.clone(),
+                    session: self.session,
+                    next: next_map(next, &self.me),
+                };
+                (link, frame)
+            }
+            Output::SendAck {
+                link,
+                session,
+                destination,
+                up_to,
+            } => {
+                let frame = Control::Ack {
+                    session,
+                    destination,
+                    up_to,
+                };
+                (link, frame)
+            }
+            Output::SendRefused { notice, reason } => {
+                let frame = Control::Refused {
+                    session: notice.session,
+                    destination: notice.destination,
+                    sequence_num: notice.sequence_num,
+                    reason,
+                };
+                (notice.link, frame)
+            }
+            Output::SendPing { link, t } => (link, Control::Ping { t }),
+            Output::SendPong { link, t } => (link, Control::Pong { t }),
+            _ => return,
+        };
+        self.queue_control(link, &frame);
+    }
+
+    fn queue_control(&mut self, link: LinkId, frame: &Control) {
+        let made = self.links.get(link).and_then(|link| link.made.as_ref());
+        if let Some(made) = made {
+            let queue = made.control.clone();
+            self.effects.push(Effect::Control(queue, frame.to_text()));
+        }
+    }
+}
+
+fn by_name(map: BTreeMap<Destination, u64>) -> BTreeMap<String, u64> {
+    let named = map.into_iter();
+    named.map(|(to, n)| (to.to_string(), n)).collect()
+}

@@ -1,0 +1,132 @@
+//! What an agent tells its program, and the bounded way there.
+//!
+//! A received message holds one of its link's permits until every subscriber has taken it. So a
+//! slow subscriber makes the agent read less from its links, which throttles the senders; memory
+//! stays bounded, and nothing else waits.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+
+use crate::identity::AgentId;
+use crate::mesh::CloseReason;
+use crate::message::{Destination, IfMessage, Reason, SdpReason, Verified};
+
+/// One thing that happened to an agent.
+#[derive(Debug, Clone)]
+pub enum AgentEvent {
+    /// A message for this agent, verified and witnessed.
+    Message(Verified<IfMessage>),
+    /// A link is up; messages may flow.
+    PeerUp {
+        /// With whom.
+        peer: AgentId,
+        /// From the first step of making it until `hello` had arrived both ways.
+        setup: Duration,
+    },
+    /// A link that was up is no more.
+    PeerDown {
+        /// With whom.
+        peer: AgentId,
+        /// Why.
+        why: CloseReason,
+    },
+    /// A peer has seen all of mine up to this one.
+    Acked {
+        /// Who.
+        peer: AgentId,
+        /// Of those sent to this destination.
+        destination: Destination,
+        /// The greatest number it has seen.
+        up_to: u64,
+    },
+    /// A link was lost before a peer had seen these of mine.
+    Undelivered {
+        /// Who did not see them.
+        peer: AgentId,
+        /// Of those sent to this destination,
+        destination: Destination,
+        /// from this number
+        from: u64,
+        /// to this one.
+        to: u64,
+    },
+    /// A peer refused one of mine.
+    RefusedByPeer {
+        /// Who.
+        peer: AgentId,
+        /// Its destination.
+        destination: Destination,
+        /// Its number.
+        sequence_num: u64,
+        /// Why.
+        reason: Reason,
+    },
+    /// I refused a message of a peer.
+    Rejected {
+        /// Over whose link it came.
+        peer: AgentId,
+        /// Why.
+        reason: Reason,
+        /// What was found and what was expected: one line.
+        detail: String,
+    },
+    /// I rejected an offer or answer.
+    SdpRejected {
+        /// Whose it says it is.
+        peer: AgentId,
+        /// Why.
+        reason: SdpReason,
+        /// What was found and what was expected: one line.
+        detail: String,
+    },
+    /// The signaling server is gone. Links live on; new ones cannot be made.
+    SignalingLost,
+    /// A later process with the same id and key has taken this one's place; it ends.
+    Replaced,
+}
+
+/// Receives an agent's events from the moment it was made.
+#[derive(Debug)]
+pub struct Subscription(mpsc::Receiver<Item>);
+
+type Item = (AgentEvent, Option<Arc<OwnedSemaphorePermit>>);
+
+impl Subscription {
+    /// The next event; `None` once the agent has ended, or when this subscriber fell so far
+    /// behind in events other than messages that it was cut off. Cancel-safe.
+    pub async fn recv(&mut self) -> Option<AgentEvent> {
+        // Taken: the permit is given back here.
+        self.0.recv().await.map(|(event, _permit)| event)
+    }
+
+    /// The next event if there is one now.
+    pub fn try_recv(&mut self) -> Option<AgentEvent> {
+        self.0.try_recv().ok().map(|(event, _permit)| event)
+    }
+}
+
+/// All subscribers of one agent.
+#[derive(Debug, Default)]
+pub(super) struct Subscribers(Vec<mpsc::Sender<Item>>);
+
+impl Subscribers {
+    pub(super) fn add(&mut self) -> Subscription {
+        let (sender, receiver) = mpsc::channel(MAX_BEHIND);
+        self.0.push(sender);
+        Subscription(receiver)
+    }
+
+    /// Hands `event` to every subscriber; never waits. Those who are gone, or hopelessly behind,
+    /// are cut off.
+    pub(super) fn publish(&mut self, event: &AgentEvent, permit: Option<OwnedSemaphorePermit>) {
+        let permit = permit.map(Arc::new);
+        self.0
+            .retain(|subscriber| subscriber.try_send((event.clone(), permit.clone())).is_ok());
+    }
+}
+
+/// Events a subscriber may leave untaken. Messages are bounded more tightly, by the permits of
+/// their links; this is for a program that subscribes and never reads.
+const MAX_BEHIND: usize = 65_536;

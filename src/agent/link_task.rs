@@ -1,0 +1,231 @@
+//! The two tasks of one link: the reader makes the link, reads it and verifies; the writer sends.
+//!
+//! The reader verifies, so that signatures of many peers are checked on many cores while the
+//! driver stays the only one that decides. Nothing here knows sequences, sessions or the witness.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
+use super::control::Control;
+use super::keyring::Keyring;
+use crate::identity::{AgentId, LinkId};
+use crate::link::{CandidateLine, Endpoint, Link, LinkError, LinkEvent, LinkEvents};
+use crate::mesh::MAX_BEFORE_HELLO;
+use crate::message::{IfMessage, Refusal, Verified, verify};
+
+/// What the driver orders a link's reader to do.
+#[derive(Debug)]
+pub(super) enum Order {
+    /// Apply the peer's answer.
+    Accept(String),
+    /// Add a candidate of the peer.
+    Candidate(CandidateLine),
+}
+
+/// What a link's reader reports to the driver.
+#[derive(Debug)]
+pub(super) struct Report {
+    pub(super) link: LinkId,
+    pub(super) what: What,
+}
+
+#[derive(Debug)]
+pub(super) enum What {
+    /// The offer or answer is made.
+    Described { link: Link, sdp: String },
+    /// A candidate for the peer.
+    Candidate(CandidateLine),
+    /// There are no more.
+    EndOfCandidates,
+    /// The connection's state, in the words of the W3C.
+    State(&'static str),
+    /// Both channels are open.
+    Open,
+    /// A control frame, or why it is none.
+    Control(Result<Control, String>),
+    /// A message, or why it is none.
+    Message {
+        verdict: Result<Verified<IfMessage>, Box<Refusal>>,
+        permit: OwnedSemaphorePermit,
+    },
+    /// The link could not be made, or is down. The last report.
+    Down(String),
+}
+
+/// How a link begins.
+#[derive(Debug)]
+pub(super) enum Begin {
+    Dial,
+    Answer { offer: String },
+}
+
+/// All that a reader needs.
+pub(super) struct Reader {
+    pub(super) id: LinkId,
+    pub(super) peer: AgentId,
+    pub(super) endpoint: Endpoint,
+    pub(super) keyring: Arc<Keyring>,
+    pub(super) orders: mpsc::Receiver<Order>,
+    pub(super) reports: mpsc::Sender<Report>,
+}
+
+impl Reader {
+    /// Makes the link and reads it until it is down or the driver has ended.
+    pub(super) async fn run(mut self, begin: Begin) {
+        let made = match &begin {
+            Begin::Dial => self.endpoint.dial(&self.peer).await,
+            Begin::Answer { offer } => self.endpoint.answer(&self.peer, offer).await,
+        };
+        let why = match made {
+            Ok((link, events, sdp)) => {
+                let described = What::Described {
+                    link: link.clone(),
+                    sdp,
+                };
+                match self.report(described).await {
+                    Ok(()) => self.read(link, events).await,
+                    Err(ended) => ended,
+                }
+            }
+            Err(err) => Ended::Failed(err),
+        };
+        let why = match why {
+            Ended::Closed => "closed".to_owned(),
+            Ended::TooMuchBeforeHello => {
+                format!("more than {MAX_BEFORE_HELLO} messages before hello")
+            }
+            Ended::Failed(err) => err.to_string(),
+            Ended::NobodyListens => return,
+        };
+        let _ = self.report(What::Down(why)).await;
+    }
+
+    async fn read(&mut self, link: Link, mut events: LinkEvents) -> Ended {
+        let permits = Arc::new(Semaphore::new(UNTAKEN_MESSAGES));
+        let mut permit = None;
+        // Channels are not ordered among each other: messages may overtake the hello.
+        let mut before_hello = Some(Vec::new());
+        loop {
+            // All cancel-safe: two queues, the link's events, and a semaphore whose place in the
+            // line is lost on cancellation, which does not matter to the only one who waits.
+            let event = tokio::select! {
+                event = events.recv(permit.is_some()) => event,
+                Some(order) = self.orders.recv() => {
+                    match self.obey(&link, order).await {
+                        Ok(()) => continue,
+                        Err(err) => return Ended::Failed(err),
+                    }
+                }
+                granted = Arc::clone(&permits).acquire_owned(), if permit.is_none() => {
+                    permit = granted.ok();
+                    continue;
+                }
+            };
+            let what = match event {
+                LinkEvent::Message { bytes, is_text } => {
+                    let permit = permit.take().expect("messages are read with a permit only");
+                    let message = What::Message {
+                        verdict: self.verify(&bytes, is_text),
+                        permit,
+                    };
+                    match &mut before_hello {
+                        Some(early) if early.len() == MAX_BEFORE_HELLO => {
+                            return Ended::TooMuchBeforeHello;
+                        }
+                        Some(early) => {
+                            early.push(message);
+                            continue;
+                        }
+                        None => message,
+                    }
+                }
+                LinkEvent::Control(bytes) => What::Control(Control::parse(&bytes)),
+                LinkEvent::Candidate(line) => What::Candidate(line),
+                LinkEvent::EndOfCandidates => What::EndOfCandidates,
+                LinkEvent::State(state) => What::State(state),
+                LinkEvent::Open => What::Open,
+                LinkEvent::Closed => return Ended::Closed,
+            };
+            let is_hello = matches!(what, What::Control(Ok(Control::Hello { .. })));
+            let mut reports = vec![what];
+            if is_hello {
+                reports.extend(before_hello.take().into_iter().flatten());
+            }
+            for what in reports {
+                if let Err(ended) = self.report(what).await {
+                    return ended;
+                }
+            }
+        }
+    }
+
+    fn verify(&self, bytes: &[u8], is_text: bool) -> Result<Verified<IfMessage>, Box<Refusal>> {
+        if is_text {
+            verify(bytes, &*self.keyring)
+        } else {
+            Err(Box::new(Refusal::binary(bytes)))
+        }
+    }
+
+    async fn obey(&self, link: &Link, order: Order) -> Result<(), LinkError> {
+        match order {
+            Order::Accept(answer) => link.accept(&answer).await,
+            Order::Candidate(line) => {
+                // A candidate that cannot be used costs one path, not the link.
+                if let Err(err) = link.add_candidate(line).await {
+                    tracing::debug!(peer = %self.peer, %err, "candidate ignored");
+                }
+                Ok(())
+            }
+        }
+    }
+
+    async fn report(&self, what: What) -> Result<(), Ended> {
+        let report = Report {
+            link: self.id,
+            what,
+        };
+        let sent = self.reports.send(report).await;
+        sent.map_err(|_| Ended::NobodyListens)
+    }
+}
+
+/// Why a reader stopped.
+enum Ended {
+    Closed,
+    TooMuchBeforeHello,
+    Failed(LinkError),
+    NobodyListens,
+}
+
+/// Sends what is queued for a link, messages and control frames independently: a full messaging
+/// channel must not hold up acknowledgements. Ends when both queues are closed and drained.
+pub(super) async fn write(
+    link: Link,
+    mut messages: mpsc::Receiver<Bytes>,
+    mut control: mpsc::Receiver<String>,
+) {
+    let messages = async {
+        while let Some(bytes) = messages.recv().await {
+            let text = std::str::from_utf8(&bytes).expect("signed messages are UTF-8");
+            if let Err(err) = link.send_message(text).await {
+                tracing::debug!(%err, "message not sent");
+                return;
+            }
+        }
+    };
+    let control = async {
+        while let Some(frame) = control.recv().await {
+            if let Err(err) = link.send_control(&frame).await {
+                tracing::debug!(%err, "control frame not sent");
+                return;
+            }
+        }
+    };
+    tokio::join!(messages, control);
+}
+
+/// Messages of one link that were read and not yet taken by every subscriber.
+const UNTAKEN_MESSAGES: usize = 512;

@@ -1,0 +1,164 @@
+//! The links of an agent as its driver holds them: queues, tasks, and what is known of each.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::timeout;
+
+use super::PeerInfo;
+use super::link_task::{Order, Report, write};
+use crate::identity::{AgentId, LinkId, Session};
+use crate::link::{CandidateLine, Link};
+use crate::mesh::Mesh;
+use crate::signal::SdpKind;
+
+/// All links, and the queue their readers report to.
+pub(super) struct Links {
+    active: HashMap<LinkId, Active>,
+    reports: mpsc::Receiver<Report>,
+    reports_in: mpsc::Sender<Report>,
+}
+
+/// One link, from the decision to make it to its end.
+pub(super) struct Active {
+    pub(super) peer: AgentId,
+    /// The session of the peer that the link is made with.
+    pub(super) peer_session: Session,
+    /// What this end makes for it.
+    pub(super) kind: SdpKind,
+    pub(super) orders: mpsc::Sender<Order>,
+    pub(super) reader: AbortHandle,
+    /// Since when it is being made.
+    pub(super) since: Instant,
+    /// How long that took, once it is up.
+    pub(super) setup: Option<Duration>,
+    /// Once the offer or answer is made.
+    pub(super) made: Option<Made>,
+    /// Own candidates not yet sent, and until when they may wait for more.
+    pub(super) candidates: Vec<CandidateLine>,
+    pub(super) candidates_end: bool,
+    pub(super) candidates_due: Option<Instant>,
+}
+
+/// A link that can be written to.
+pub(super) struct Made {
+    pub(super) link: Link,
+    pub(super) messages: mpsc::Sender<Bytes>,
+    pub(super) control: mpsc::Sender<String>,
+    writer: tokio::task::JoinHandle<()>,
+}
+
+impl Made {
+    /// Starts the writer.
+    pub(super) fn start(link: Link) -> Self {
+        let (messages, messages_out) = mpsc::channel(QUEUED_MESSAGES);
+        let (control, control_out) = mpsc::channel(QUEUED_CONTROL);
+        let writer = tokio::spawn(write(link.clone(), messages_out, control_out));
+        Self {
+            link,
+            messages,
+            control,
+            writer,
+        }
+    }
+}
+
+impl Links {
+    pub(super) fn new() -> Self {
+        let (reports_in, reports) = mpsc::channel(REPORTS);
+        Self {
+            active: HashMap::new(),
+            reports,
+            reports_in,
+        }
+    }
+
+    pub(super) async fn next_report(&mut self) -> Report {
+        let report = self.reports.recv().await;
+        report.expect("a sender is kept beside the receiver")
+    }
+
+    pub(super) fn try_report(&mut self) -> Option<Report> {
+        self.reports.try_recv().ok()
+    }
+
+    pub(super) fn reports_in(&self) -> mpsc::Sender<Report> {
+        self.reports_in.clone()
+    }
+
+    pub(super) fn insert(&mut self, id: LinkId, link: Active) {
+        self.active.insert(id, link);
+    }
+
+    pub(super) fn get(&self, id: LinkId) -> Option<&Active> {
+        self.active.get(&id)
+    }
+
+    pub(super) fn get_mut(&mut self, id: LinkId) -> Option<&mut Active> {
+        self.active.get_mut(&id)
+    }
+
+    /// Forgets a link and sees it to its end in a task of its own.
+    pub(super) fn end(&mut self, id: LinkId, tasks: &mut JoinSet<()>) -> Option<AgentId> {
+        let link = self.active.remove(&id)?;
+        let peer = link.peer.clone();
+        tasks.spawn(link.end());
+        Some(peer)
+    }
+
+    pub(super) fn close_all(&mut self, tasks: &mut JoinSet<()>) {
+        for (_, link) in self.active.drain() {
+            tasks.spawn(link.end());
+        }
+    }
+
+    /// When the first batch of candidates has to go out.
+    pub(super) fn candidates_due(&self) -> Option<Instant> {
+        self.active.values().filter_map(|l| l.candidates_due).min()
+    }
+
+    /// The links whose candidates have waited long enough.
+    pub(super) fn with_candidates(&mut self, now: Instant) -> Vec<(LinkId, &mut Active)> {
+        let due = |link: &Active| link.candidates_due.is_some_and(|due| due <= now);
+        let links = self.active.iter_mut().filter(|(_, link)| due(link));
+        links.map(|(id, link)| (*id, link)).collect()
+    }
+
+    /// Every peer with its link.
+    pub(super) fn describe(&self, mesh: &Mesh) -> Vec<PeerInfo> {
+        let peers = mesh.peers().map(|view| {
+            let active = view.link.and_then(|link| self.active.get(&link));
+            PeerInfo {
+                setup: active.and_then(|active| active.setup),
+                connection: active.and_then(|a| a.made.as_ref()).map(|m| m.link.clone()),
+                view,
+            }
+        });
+        peers.collect()
+    }
+}
+
+impl Active {
+    /// Lets the queued frames go out, closes the connection, and ends the tasks.
+    async fn end(self) {
+        if let Some(made) = self.made {
+            // The writer ends when it has drained the queues that are dropped here.
+            drop((made.messages, made.control));
+            let _ = timeout(LAST_WORDS, made.writer).await;
+            made.link.close().await;
+        }
+        self.reader.abort();
+    }
+}
+
+/// Reports of all links that may wait for the driver; what comes beyond makes readers wait.
+const REPORTS: usize = 256;
+/// Messages queued per link before a caller of `send` waits.
+const QUEUED_MESSAGES: usize = 256;
+/// Control frames queued per link. An acknowledgement covers all before it, so few are needed.
+const QUEUED_CONTROL: usize = 256;
+/// What the queued frames of a closing link have to go out.
+const LAST_WORDS: Duration = Duration::from_millis(500);

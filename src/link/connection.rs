@@ -1,0 +1,567 @@
+//! One connection: offer, answer, candidates, the two channels, and an orderly end.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use webrtc::data_channel::{DataChannel, DataChannelEvent, RTCDataChannelInit};
+use webrtc::peer_connection::{
+    PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCIceCandidateInit,
+    RTCIceCandidateType, RTCIceConnectionState, RTCIceGatheringState, RTCPeerConnectionIceEvent,
+    RTCPeerConnectionState, RTCSessionDescription,
+};
+
+use super::endpoint::Endpoint;
+use super::port::Seat;
+use super::runtime::{ConnectionRuntime, Hurry};
+use super::sdp;
+use crate::identity::AgentId;
+
+/// One WebRTC connection to one peer. Cheap to clone; closed by [`close`](Self::close).
+#[derive(Clone)]
+pub struct Link(Arc<Inner>);
+
+struct Inner {
+    connection: Arc<dyn PeerConnection>,
+    messaging: Arc<dyn DataChannel>,
+    control: Arc<dyn DataChannel>,
+    seat: Seat,
+    own_max_message: usize,
+    peer_max_message: OnceLock<usize>,
+    closed: AtomicBool,
+}
+
+/// What happens on a link, in order per channel.
+pub struct LinkEvents {
+    messaging: Arc<dyn DataChannel>,
+    control: Arc<dyn DataChannel>,
+    connection: mpsc::Receiver<ConnectionEvent>,
+    seat: Seat,
+    open_channels: u8,
+    closed: bool,
+}
+
+/// One thing that happened on a link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LinkEvent {
+    /// A candidate for the peer, found after the offer or answer was made.
+    Candidate(CandidateLine),
+    /// There are no more candidates.
+    EndOfCandidates,
+    /// Both channels are open. Comes once.
+    Open,
+    /// A message; `is_text` is false for a binary frame, which no message is.
+    Message {
+        /// The bytes as received.
+        bytes: Bytes,
+        /// Whether it came as text.
+        is_text: bool,
+    },
+    /// A control frame.
+    Control(Bytes),
+    /// The connection's state changed, in the words of the W3C specification.
+    State(&'static str),
+    /// The link is down; nothing follows.
+    Closed,
+}
+
+/// A trickled candidate (RFC 8838), as it stands in signaling.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CandidateLine {
+    /// `candidate:…` (RFC 8839, section 5.1).
+    pub candidate: String,
+    /// The media section's identification tag.
+    pub sdp_mid: Option<String>,
+    /// The media section's index.
+    pub sdp_mline_index: Option<u16>,
+}
+
+/// How the packets of a link travel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Path {
+    /// Directly, between the hosts' own addresses.
+    Host,
+    /// Directly, through address translation.
+    Reflexive,
+    /// Through a TURN server.
+    Relay,
+    /// Not known (yet).
+    Unknown,
+}
+
+/// Why a link could not be made or used.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// The peer's description could not be read or applied.
+    #[error("the peer's {what} cannot be applied: {detail}")]
+    BadSdp {
+        /// `offer`, `answer` or `candidate`.
+        what: &'static str,
+        /// What the engine said.
+        detail: String,
+    },
+    /// No candidates within the time allowed.
+    #[error("no candidates after {} s: check the STUN and TURN servers", GATHERING.as_secs())]
+    Gathering,
+    /// More bytes than the peer takes (`a=max-message-size`) or this end's `channel.max_message`.
+    #[error(
+        "{size} bytes are more than the {limit} this link carries: raise `channel.max_message` (256 KiB at most), or send evidence as a file"
+    )]
+    TooLarge {
+        /// How many there are.
+        size: usize,
+        /// How many are allowed.
+        limit: usize,
+    },
+    /// The link is closed.
+    #[error("the link is closed")]
+    Closed,
+    /// The engine failed.
+    #[error("the WebRTC engine failed: {0}")]
+    Engine(String),
+}
+
+/// What the engine's callbacks report.
+enum ConnectionEvent {
+    Candidate(CandidateLine),
+    Gathered,
+    State(RTCPeerConnectionState),
+}
+
+impl Link {
+    pub(super) async fn dial(
+        endpoint: &Endpoint,
+        peer: &AgentId,
+    ) -> Result<(Self, LinkEvents, String), LinkError> {
+        let (link, mut events) = Self::build(endpoint, peer).await?;
+        let offer = link.0.connection.create_offer(None).await.map_err(engine)?;
+        let offer = link.describe(endpoint, &mut events, offer).await?;
+        Ok((link, events, offer))
+    }
+
+    pub(super) async fn answer(
+        endpoint: &Endpoint,
+        peer: &AgentId,
+        offer: &str,
+    ) -> Result<(Self, LinkEvents, String), LinkError> {
+        let remote = RTCSessionDescription::offer(offer.to_owned()).map_err(bad_sdp("offer"))?;
+        let (link, mut events) = Self::build(endpoint, peer).await?;
+        link.remote(remote, offer, "offer").await?;
+        let answer = link.0.connection.create_answer(None).await;
+        let answer = answer.map_err(bad_sdp("offer"))?;
+        let answer = link.describe(endpoint, &mut events, answer).await?;
+        Ok((link, events, answer))
+    }
+
+    /// Applies the peer's answer; the connection comes up by itself after that.
+    ///
+    /// # Errors
+    /// [`LinkError::BadSdp`] when it is none.
+    pub async fn accept(&self, answer: &str) -> Result<(), LinkError> {
+        let remote = RTCSessionDescription::answer(answer.to_owned()).map_err(bad_sdp("answer"))?;
+        self.remote(remote, answer, "answer").await
+    }
+
+    /// Adds a candidate that the peer found after its offer or answer.
+    ///
+    /// # Errors
+    /// [`LinkError::BadSdp`] when it is none.
+    pub async fn add_candidate(&self, candidate: CandidateLine) -> Result<(), LinkError> {
+        let candidate = RTCIceCandidateInit {
+            candidate: candidate.candidate,
+            sdp_mid: candidate.sdp_mid,
+            sdp_mline_index: candidate.sdp_mline_index,
+            ..Default::default()
+        };
+        let added = self.0.connection.add_ice_candidate(candidate).await;
+        added.map_err(bad_sdp("candidate"))
+    }
+
+    /// Sends one message as text; waits while more than the send buffer's bound is under way.
+    ///
+    /// # Errors
+    /// [`LinkError::TooLarge`] before anything is sent; [`LinkError::Closed`].
+    pub async fn send_message(&self, text: &str) -> Result<(), LinkError> {
+        self.check_size(text)?;
+        send(&self.0.messaging, text).await
+    }
+
+    /// Sends one control frame; waits as [`send_message`](Self::send_message) does.
+    ///
+    /// # Errors
+    /// As for [`send_message`](Self::send_message).
+    pub async fn send_control(&self, text: &str) -> Result<(), LinkError> {
+        self.check_size(text)?;
+        send(&self.0.control, text).await
+    }
+
+    /// The largest message the link carries, in bytes.
+    pub fn max_message(&self) -> usize {
+        let peer = self.0.peer_max_message.get().copied();
+        self.0.own_max_message.min(peer.unwrap_or(usize::MAX))
+    }
+
+    /// How the packets travel.
+    pub async fn path(&self) -> Path {
+        let Some(sctp) = self.0.connection.sctp().await else {
+            return Path::Unknown;
+        };
+        let ice = sctp.transport().ice_transport();
+        let Ok(Some(pair)) = ice.get_selected_candidate_pair().await else {
+            return Path::Unknown;
+        };
+        let types = [pair.local().typ, pair.remote().typ];
+        if types.contains(&RTCIceCandidateType::Relay) {
+            Path::Relay
+        } else if types.iter().all(|typ| *typ == RTCIceCandidateType::Host) {
+            Path::Host
+        } else {
+            Path::Reflexive
+        }
+    }
+
+    /// Lets what was sent go out, then closes. Does nothing the second time.
+    pub async fn close(&self) {
+        if self.0.closed.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        // The engine's own `close` may cut off what it has not flushed yet.
+        let _ = timeout(LAST_FLUSH, self.flushed()).await;
+        if let Err(err) = self.0.connection.close().await {
+            tracing::debug!(%err, "close failed");
+        }
+        self.0.seat.leave();
+    }
+
+    async fn flushed(&self) {
+        for channel in [&self.0.messaging, &self.0.control] {
+            while channel.outstanding_bytes().await.is_ok_and(|n| n > 0) {
+                tokio::time::sleep(FLUSH_CHECK).await;
+            }
+        }
+    }
+
+    async fn build(endpoint: &Endpoint, peer: &AgentId) -> Result<(Self, LinkEvents), LinkError> {
+        let (ufrag, password) = ice_credentials()?;
+        let seat = endpoint.seat(peer, &ufrag);
+        let (events_in, events) = mpsc::channel(CONNECTION_EVENTS);
+        let hurry = Hurry::default();
+        let handler = Arc::new(Handler {
+            events: events_in,
+            hurry: hurry.clone(),
+            seat: seat.clone(),
+        });
+        let runtime = ConnectionRuntime {
+            seat: seat.clone(),
+            hurry,
+        };
+        let built = PeerConnectionBuilder::new()
+            .with_configuration(endpoint.configuration())
+            .with_setting_engine(endpoint.settings(ufrag, password))
+            .with_runtime(Arc::new(runtime))
+            .with_handler(handler)
+            .with_udp_addrs(endpoint.believed_addresses())
+            .with_data_channel_send_buffer_limit(SEND_BUFFER)
+            .build()
+            .await;
+        let connection: Arc<dyn PeerConnection> = match built {
+            Ok(connection) => Arc::new(connection),
+            Err(err) => {
+                seat.leave();
+                return Err(engine(err));
+            }
+        };
+        let options = endpoint.channel();
+        let messaging = RTCDataChannelInit {
+            ordered: options.ordered,
+            max_retransmits: options.max_retransmits,
+            negotiated: Some(MESSAGING_ID),
+            ..Default::default()
+        };
+        let control = RTCDataChannelInit {
+            negotiated: Some(CONTROL_ID),
+            ..Default::default()
+        };
+        let messaging = connection
+            .create_data_channel(MESSAGING, Some(messaging))
+            .await;
+        let control = connection.create_data_channel(CONTROL, Some(control)).await;
+        let (messaging, control) = match (messaging, control) {
+            (Ok(messaging), Ok(control)) => (messaging, control),
+            (Err(err), _) | (_, Err(err)) => {
+                let _ = connection.close().await;
+                seat.leave();
+                return Err(engine(err));
+            }
+        };
+        let events = LinkEvents {
+            messaging: Arc::clone(&messaging),
+            control: Arc::clone(&control),
+            connection: events,
+            seat: seat.clone(),
+            open_channels: 0,
+            closed: false,
+        };
+        let link = Self(Arc::new(Inner {
+            connection,
+            messaging,
+            control,
+            seat,
+            own_max_message: options.max_message,
+            peer_max_message: OnceLock::new(),
+            closed: AtomicBool::new(false),
+        }));
+        Ok((link, events))
+    }
+
+    /// Applies this end's description and returns it as it is to travel: with all candidates
+    /// where they are known at once (then they are signed along), else with those known so far.
+    async fn describe(
+        &self,
+        endpoint: &Endpoint,
+        events: &mut LinkEvents,
+        description: RTCSessionDescription,
+    ) -> Result<String, LinkError> {
+        let applied = self.0.connection.set_local_description(description).await;
+        applied.map_err(engine)?;
+        if endpoint.gathers_at_once() {
+            timeout(GATHERING, events.gathered())
+                .await
+                .map_err(|_| LinkError::Gathering)?;
+        }
+        let local = self.0.connection.local_description().await;
+        let local = local.ok_or_else(|| LinkError::Engine("no local description".into()))?;
+        let seat = &self.0.seat;
+        Ok(sdp::with_shared_port(&local.sdp, |ip| seat.port_on(ip)))
+    }
+
+    async fn remote(
+        &self,
+        remote: RTCSessionDescription,
+        sdp: &str,
+        what: &'static str,
+    ) -> Result<(), LinkError> {
+        let _ = self.0.peer_max_message.set(sdp::max_message_size(sdp));
+        let applied = self.0.connection.set_remote_description(remote).await;
+        applied.map_err(bad_sdp(what))
+    }
+
+    fn check_size(&self, text: &str) -> Result<(), LinkError> {
+        let (size, limit) = (text.len(), self.max_message());
+        if size > limit {
+            return Err(LinkError::TooLarge { size, limit });
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if self.closed.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        // A connection that is only dropped leaves its driver running.
+        self.seat.leave();
+        let connection = Arc::clone(&self.connection);
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move { connection.close().await });
+        }
+    }
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Link").field(&self.0.seat).finish()
+    }
+}
+
+impl LinkEvents {
+    /// The next thing that happens; after [`LinkEvent::Closed`], that again. Cancel-safe.
+    ///
+    /// Without `messages` the messaging channel is left unread, which in the end throttles its
+    /// sender, while all else goes on.
+    pub async fn recv(&mut self, messages: bool) -> LinkEvent {
+        loop {
+            if self.closed {
+                return LinkEvent::Closed;
+            }
+            // All three are receivers of queues, which lose nothing when a poll is dropped.
+            let event = tokio::select! {
+                event = self.connection.recv() => self.on_connection(event),
+                event = self.control.poll() => self.on_channel(event, true),
+                event = self.messaging.poll(), if messages => self.on_channel(event, false),
+            };
+            if let Some(event) = event {
+                self.closed = event == LinkEvent::Closed;
+                return event;
+            }
+        }
+    }
+
+    /// Waits until all candidates are known; drops those that come meanwhile, which stand in the
+    /// description.
+    async fn gathered(&mut self) {
+        while let Some(event) = self.connection.recv().await {
+            if matches!(event, ConnectionEvent::Gathered) {
+                return;
+            }
+        }
+    }
+
+    fn on_connection(&mut self, event: Option<ConnectionEvent>) -> Option<LinkEvent> {
+        Some(match event {
+            Some(ConnectionEvent::Candidate(line)) => LinkEvent::Candidate(line),
+            Some(ConnectionEvent::Gathered) => LinkEvent::EndOfCandidates,
+            // `failed` is final: no path carries packets any more.
+            Some(ConnectionEvent::State(
+                RTCPeerConnectionState::Failed | RTCPeerConnectionState::Closed,
+            ))
+            | None => LinkEvent::Closed,
+            Some(ConnectionEvent::State(state)) => LinkEvent::State(state_name(state)?),
+        })
+    }
+
+    fn on_channel(
+        &mut self,
+        event: Option<DataChannelEvent>,
+        is_control: bool,
+    ) -> Option<LinkEvent> {
+        match event {
+            Some(DataChannelEvent::OnOpen) => {
+                self.open_channels += 1;
+                if self.open_channels < 2 {
+                    return None;
+                }
+                self.seat.opened();
+                Some(LinkEvent::Open)
+            }
+            Some(DataChannelEvent::OnMessage(message)) if is_control => {
+                Some(LinkEvent::Control(message.data.freeze()))
+            }
+            Some(DataChannelEvent::OnMessage(message)) => Some(LinkEvent::Message {
+                is_text: message.is_string,
+                bytes: message.data.freeze(),
+            }),
+            Some(DataChannelEvent::OnClose) | None => Some(LinkEvent::Closed),
+            Some(_) => None,
+        }
+    }
+}
+
+struct Handler {
+    events: mpsc::Sender<ConnectionEvent>,
+    hurry: Hurry,
+    seat: Seat,
+}
+
+impl Handler {
+    /// Never waits: it runs inside the connection's own loop. The queue holds more than a
+    /// connection has candidates and states; what does not fit is lost, and time-outs find it.
+    fn report(&self, event: ConnectionEvent) {
+        if self.events.try_send(event).is_err() {
+            tracing::debug!("a connection event was dropped");
+        }
+    }
+}
+
+#[async_trait]
+impl PeerConnectionEventHandler for Handler {
+    async fn on_ice_candidate(&self, event: RTCPeerConnectionIceEvent) {
+        let Ok(candidate) = event.candidate.to_json() else {
+            return;
+        };
+        self.report(ConnectionEvent::Candidate(CandidateLine {
+            candidate: sdp::with_shared_port(&candidate.candidate, |ip| self.seat.port_on(ip)),
+            sdp_mid: candidate.sdp_mid,
+            sdp_mline_index: candidate.sdp_mline_index,
+        }));
+    }
+
+    async fn on_ice_gathering_state_change(&self, state: RTCIceGatheringState) {
+        if state == RTCIceGatheringState::Complete {
+            self.report(ConnectionEvent::Gathered);
+        }
+    }
+
+    async fn on_ice_connection_state_change(&self, state: RTCIceConnectionState) {
+        if state == RTCIceConnectionState::Connected {
+            self.hurry.once();
+        }
+    }
+
+    async fn on_connection_state_change(&self, state: RTCPeerConnectionState) {
+        if state == RTCPeerConnectionState::Connected {
+            self.hurry.once();
+        }
+        self.report(ConnectionEvent::State(state));
+    }
+}
+
+async fn send(channel: &Arc<dyn DataChannel>, text: &str) -> Result<(), LinkError> {
+    use webrtc::error::Error;
+    channel.send_text(text).await.map_err(|err| match err {
+        Error::ErrDataChannelClosed => LinkError::Closed,
+        other => engine(other),
+    })
+}
+
+/// A random user fragment, by which the shared port tells connections apart, and password
+/// (RFC 8445, section 5.3: at least 24 and 128 bits).
+fn ice_credentials() -> Result<(String, String), LinkError> {
+    let mut random = [0; 24];
+    getrandom::fill(&mut random).map_err(|err| LinkError::Engine(err.to_string()))?;
+    Ok((hex::encode(&random[..8]), hex::encode(&random[8..])))
+}
+
+fn state_name(state: RTCPeerConnectionState) -> Option<&'static str> {
+    Some(match state {
+        RTCPeerConnectionState::New => "new",
+        RTCPeerConnectionState::Connecting => "connecting",
+        RTCPeerConnectionState::Connected => "connected",
+        RTCPeerConnectionState::Disconnected => "disconnected",
+        _ => return None,
+    })
+}
+
+fn engine(err: webrtc::error::Error) -> LinkError {
+    LinkError::Engine(err.to_string())
+}
+
+fn bad_sdp(what: &'static str) -> impl Fn(webrtc::error::Error) -> LinkError {
+    move |err| LinkError::BadSdp {
+        what,
+        detail: err.to_string(),
+    }
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Host => "host",
+            Self::Reflexive => "srflx",
+            Self::Relay => "relay",
+            Self::Unknown => "unknown",
+        })
+    }
+}
+
+const MESSAGING: &str = "if-agent-messaging";
+const MESSAGING_ID: u16 = 0;
+const CONTROL: &str = "if-agent-control";
+const CONTROL_ID: u16 = 1;
+/// Bytes under way per channel before a sender waits: measured as the fast end, and a bound on
+/// what a peer that reads nothing can make this end keep.
+const SEND_BUFFER: usize = 128 * 1024;
+/// Candidates and states of one connection that may wait to be read.
+const CONNECTION_EVENTS: usize = 64;
+/// Host candidates take a millisecond.
+const GATHERING: Duration = Duration::from_secs(5);
+/// What a closing link waits for its last bytes to be acknowledged.
+const LAST_FLUSH: Duration = Duration::from_millis(500);
+/// The engine reports no event for "all acknowledged", so it is asked.
+const FLUSH_CHECK: Duration = Duration::from_millis(1);

@@ -1,0 +1,94 @@
+//! What a connection of the `webrtc` crate runs on: tokio, with the agent's shared port in place
+//! of the socket it binds.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use webrtc::runtime::{
+    AsyncInterval, AsyncTcpListener, AsyncTcpStream, AsyncUdpSocket, JoinHandle, Runtime,
+    TokioRuntime,
+};
+
+use super::port::Seat;
+
+/// The runtime of one connection.
+#[derive(Debug)]
+pub(super) struct ConnectionRuntime {
+    pub(super) seat: Seat,
+    pub(super) hurry: Hurry,
+}
+
+/// Lets a connection's loop pass its next sleep over.
+///
+/// The loop writes, then handles events, then sleeps until a packet or a timer comes. What an
+/// event queues is written only after that: when ICE has connected, the DTLS ClientHello waits
+/// for a timer pass, and when DTLS has, the SCTP INIT waits for a write pass, each until the next
+/// connectivity check or longer. A sleep passed over at these two moments brings both at once.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Hurry(Arc<AtomicBool>);
+
+impl Hurry {
+    /// The next sleep ends at once.
+    pub(super) fn once(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+impl Runtime for ConnectionRuntime {
+    fn wrap_udp_socket(&self, socket: std::net::UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
+        // The connection's own socket is closed here; only its address lives on, as the name
+        // under which the connection knows its end of the shared one.
+        let believed = socket.local_addr()?;
+        Ok(Arc::new(self.seat.socket(believed)?))
+    }
+
+    fn spawn(&self, future: Boxed<'static, ()>) -> Box<dyn JoinHandle> {
+        TokioRuntime.spawn(future)
+    }
+
+    fn wrap_tcp_listener(
+        &self,
+        listener: std::net::TcpListener,
+    ) -> io::Result<Arc<dyn AsyncTcpListener>> {
+        TokioRuntime.wrap_tcp_listener(listener)
+    }
+
+    fn connect_tcp<'a>(
+        &'a self,
+        address: SocketAddr,
+    ) -> Boxed<'a, io::Result<Arc<dyn AsyncTcpStream>>> {
+        TokioRuntime.connect_tcp(address)
+    }
+
+    fn resolve_host<'a>(&'a self, host: &'a str) -> Boxed<'a, io::Result<Vec<SocketAddr>>> {
+        TokioRuntime.resolve_host(host)
+    }
+
+    fn sleep(&self, duration: Duration) -> Boxed<'static, ()> {
+        // The loop sleeps once a round, having handled all events.
+        self.seat.next_round();
+        if self.hurry.0.swap(false, Ordering::AcqRel) {
+            return Box::pin(std::future::ready(()));
+        }
+        TokioRuntime.sleep(duration)
+    }
+
+    fn interval(&self, period: Duration) -> Box<dyn AsyncInterval> {
+        TokioRuntime.interval(period)
+    }
+
+    fn block_on(&self, future: Pin<Box<dyn Future<Output = ()> + '_>>) {
+        TokioRuntime.block_on(future);
+    }
+
+    fn name(&self) -> &'static str {
+        "ifswarm"
+    }
+}

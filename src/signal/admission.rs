@@ -1,0 +1,190 @@
+//! Who may register with a server, and what the server bears.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::address::Names;
+use super::errors::{ErrorCode, ErrorFrame};
+use super::proof::{Nonce, Register};
+use super::room::ConnId;
+use super::wire::{IceServer, Peer};
+use crate::identity::{AgentId, PublicKey, Roster, Session, SwarmName};
+use crate::swarm::SdpDetail;
+
+/// Who may register.
+#[derive(Debug, Clone)]
+pub enum Admission {
+    /// The agents of these swarms, under their keys, and nobody else.
+    Rosters(BTreeMap<SwarmName, Roster>),
+    /// Anybody, in any swarm. An id is bound to the first key seen for as long as anyone of its swarm
+    /// is connected.
+    Open,
+}
+
+/// What a server bears. The limits on frames and SDPs are the protocol's and stand in
+/// [`MAX_FRAME`](super::MAX_FRAME) and [`MAX_SDP`](super::MAX_SDP).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Registered agents of one swarm.
+    pub agents_per_swarm: usize,
+    /// Swarms with anybody in them.
+    pub swarms: usize,
+    /// Connections that have not registered.
+    pub unregistered: usize,
+    /// How long a connection may take to register.
+    pub register_within: Duration,
+    /// How often a connection is pinged; one that shows no life until the next ping is dropped.
+    pub ping_every: Duration,
+    /// Frames a second that one connection may send.
+    pub frames_per_second: u32,
+    /// Frames that one connection may send at once.
+    pub frames_burst: u32,
+    /// Bytes that wait for a client that does not read; over them it is dropped.
+    pub queued_bytes: usize,
+}
+
+/// What a room is made from.
+#[derive(Debug)]
+pub(super) struct Rules {
+    pub(super) admission: Admission,
+    pub(super) names: Names,
+    pub(super) ice_servers: Vec<IceServer>,
+    pub(super) limits: Limits,
+    /// The address it listens on, for the witness.
+    pub(super) listen: String,
+    /// `None`: nobody reads the notes, none is made.
+    pub(super) witness: Option<SdpDetail>,
+}
+
+/// Who of one swarm is registered.
+#[derive(Debug, Default)]
+pub(super) struct Swarm {
+    pub(super) members: BTreeMap<AgentId, Member>,
+    /// Without a roster: the first key seen of each id.
+    pub(super) pins: BTreeMap<AgentId, PublicKey>,
+}
+
+#[derive(Debug)]
+pub(super) struct Member {
+    pub(super) conn: ConnId,
+    pub(super) public_key: PublicKey,
+    pub(super) session: Session,
+}
+
+impl Rules {
+    /// Whether a registration may be taken; the first rule that says no gives the code.
+    pub(super) fn admit(
+        &self,
+        swarm: &SwarmName,
+        swarms: &BTreeMap<SwarmName, Swarm>,
+        nonce: &Nonce,
+        register: &Register,
+    ) -> Result<(), ErrorFrame> {
+        let Register {
+            agent_id,
+            public_key,
+            session,
+            server,
+            ..
+        } = register;
+        if register.swarm != *swarm {
+            let message = format!(
+                "registers for swarm `{}` on the path of `{swarm}`",
+                register.swarm
+            );
+            return Err(ErrorCode::BadFrame.because(message));
+        }
+        if !self.names.contain(server) {
+            let message = format!(
+                "signed for `{}`, which is no name of this server; if it should be, start the server with --name",
+                server.escape_debug()
+            );
+            return Err(ErrorCode::WrongServer.because(message));
+        }
+        if let Err(err) = register.verify(nonce) {
+            return Err(ErrorCode::BadSignature.because(err.to_string()));
+        }
+        let state = swarms.get(swarm);
+        match &self.admission {
+            Admission::Rosters(rosters) => {
+                let known = rosters.get(swarm).and_then(|r| r.key_of(agent_id));
+                if known != Some(public_key) {
+                    let message = format!(
+                        "the roster of swarm `{swarm}` has no agent `{agent_id}` under this key; add it to the server's swarm file, or use the key that is in it"
+                    );
+                    return Err(ErrorCode::NotAdmitted.because(message));
+                }
+            }
+            Admission::Open => {
+                let pin = state.and_then(|s| s.pins.get(agent_id));
+                if pin.is_some_and(|pin| pin != public_key) {
+                    let message =
+                        format!("`{agent_id}` is bound to another key; choose another id");
+                    return Err(ErrorCode::IdTaken.because(message));
+                }
+            }
+        }
+        let current = state.and_then(|s| s.members.get(agent_id));
+        if let Some(current) = current.filter(|current| current.session > *session) {
+            let message = format!("a later session of `{agent_id}` is connected");
+            let mut refusal = ErrorCode::OlderSession.because(message);
+            refusal.session = Some(current.session);
+            return Err(refusal);
+        }
+        let limits = &self.limits;
+        let full = match state {
+            None => swarms.len() >= limits.swarms,
+            Some(_) if current.is_some() => false,
+            Some(state) => {
+                let pins = limits.agents_per_swarm.saturating_mul(PINS_PER_AGENT);
+                state.members.len() >= limits.agents_per_swarm
+                    || (state.pins.len() >= pins && !state.pins.contains_key(agent_id))
+            }
+        };
+        if full {
+            let message = "no room for another agent or swarm; try again later, or another server";
+            return Err(ErrorCode::ServerFull.because(message));
+        }
+        Ok(())
+    }
+}
+
+impl Member {
+    pub(super) fn as_peer(&self, agent_id: &AgentId) -> Peer {
+        Peer {
+            agent_id: agent_id.clone(),
+            public_key: self.public_key,
+            session: self.session,
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            agents_per_swarm: AGENTS_PER_SWARM,
+            swarms: SWARMS,
+            unregistered: UNREGISTERED,
+            register_within: Duration::from_secs(10),
+            ping_every: Duration::from_secs(15),
+            frames_per_second: FRAMES_PER_SECOND,
+            frames_burst: FRAMES_BURST,
+            queued_bytes: QUEUED_BYTES,
+        }
+    }
+}
+
+/// A list of so many, with ids of full length, fits in one frame (about 300 bytes each).
+const AGENTS_PER_SWARM: usize = 2048;
+/// Swarms cost little; the bound keeps an open server from growing without end.
+const SWARMS: usize = 1024;
+/// Each may hold one frame of 1 MiB half received.
+const UNREGISTERED: usize = 256;
+/// Ids that came and went keep their key while their swarm lives; these many times the agents.
+const PINS_PER_AGENT: usize = 4;
+/// Of one connection, sustained (`wire.md`).
+pub(super) const FRAMES_PER_SECOND: u32 = 100;
+/// Of one connection, at once (`wire.md`).
+pub(super) const FRAMES_BURST: u32 = 500;
+/// Enough for 2,048 offers of a few KiB; what one client that does not read can cost.
+const QUEUED_BYTES: usize = 16 * 1024 * 1024;

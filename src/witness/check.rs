@@ -1,0 +1,300 @@
+//! Reading a log: the one judge of what is valid, for the offline check and for going on with a log.
+//!
+//! Streams: memory for one line, however long the log. Repairs nothing.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use super::entry::{Chained, Entry, MAX_LINE};
+use super::log::{FORMAT_VERSION, SIGNAL, origin};
+use super::tree::{Hash, Tree, leaf_hash};
+use super::{ENTRIES_FILE, Event, Flaw, Reason};
+use crate::identity::{AgentId, PublicKey, SwarmName};
+use crate::message::{Malformed, parse_strict};
+
+/// What a good log says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// How many entries there are.
+    pub entries: u64,
+    /// The tree head over them (RFC 6962).
+    pub root: [u8; 32],
+    /// The leaf hash of the last entry.
+    pub last_hash: [u8; 32],
+    /// Whose log it is: an agent id, or `@signal`.
+    pub agent_id: String,
+    /// The swarm it belongs to.
+    pub swarm: SwarmName,
+    /// The key it names as its owner's. Nothing in the entries proves it; checkpoints do.
+    pub public_key: PublicKey,
+}
+
+/// Why a log is not good.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckError {
+    /// The log could not be read.
+    #[error("{path}: {source}; expected a witness log (`{ENTRIES_FILE}`) or its folder", path = .path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The log was read, and is not what was once written.
+    #[error("{path}: {flaw}", path = .path.display())]
+    Flawed {
+        /// The file.
+        path: PathBuf,
+        /// The first thing wrong with it.
+        flaw: Flaw,
+    },
+}
+
+/// Checks the log at `path`, an `entries.jsonl` or the folder that holds one.
+///
+/// # Errors
+/// [`CheckError`], with the first line that is wrong.
+pub fn check(path: &Path) -> Result<Report, CheckError> {
+    let path = if path.is_dir() {
+        path.join(ENTRIES_FILE)
+    } else {
+        path.to_owned()
+    };
+    match File::open(&path) {
+        Ok(file) => check_reader(BufReader::with_capacity(READ_BUFFER, file), &path),
+        Err(source) => Err(CheckError::Unreadable { path, source }),
+    }
+}
+
+/// Checks the log that `reader` gives; `name` stands for it in errors.
+///
+/// # Errors
+/// [`CheckError`], with the first line that is wrong.
+pub fn check_reader(mut reader: impl BufRead, name: &Path) -> Result<Report, CheckError> {
+    let flawed = |flaw| CheckError::Flawed {
+        path: name.into(),
+        flaw,
+    };
+    let mut checker = Checker::default();
+    let tail = checker.read(&mut reader).map_err(|err| match err {
+        ReadError::Flawed(flaw) => flawed(flaw),
+        ReadError::Io(source) => CheckError::Unreadable {
+            path: name.into(),
+            source,
+        },
+    })?;
+    if tail.torn_bytes > 0 {
+        let detail = format!(
+            "the last {} bytes have no newline: the process was stopped while writing them",
+            tail.torn_bytes
+        );
+        return Err(flawed(checker.flaw(Reason::TornLine, None, detail)));
+    }
+    let empty = "an empty file is no log: its first entry is `log_opened`";
+    let flaw = checker.flaw(Reason::Malformed, None, empty.into());
+    checker.into_report().ok_or_else(|| flawed(flaw))
+}
+
+/// The state of a log after some of its lines: what the next one must follow from.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Chain {
+    /// The leaf hash of the last line; zeros at first.
+    pub(super) last_hash: Hash,
+    pub(super) tree: Tree,
+}
+
+/// Follows a log line by line.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Checker {
+    chain: Chain,
+    /// What the first entry says; none before it was read.
+    opened: Option<Opened>,
+}
+
+/// What `log_opened` says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Opened {
+    pub(super) agent_id: String,
+    pub(super) swarm: SwarmName,
+    pub(super) public_key: PublicKey,
+}
+
+/// Where the good lines end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Tail {
+    /// Length of all whole lines.
+    pub(super) good_bytes: u64,
+    /// What follows them without a newline.
+    pub(super) torn_bytes: u64,
+}
+
+/// Why reading ended early.
+#[derive(Debug)]
+pub(super) enum ReadError {
+    Io(io::Error),
+    Flawed(Flaw),
+}
+
+impl Chain {
+    pub(super) fn push(&mut self, line: &[u8]) {
+        self.last_hash = leaf_hash(line);
+        self.tree.push(self.last_hash);
+    }
+}
+
+impl Checker {
+    /// Reads every whole line. What is left without a newline at the end is no entry: a
+    /// `write` that was cut short leaves a beginning of its bytes, and of a line only the
+    /// newline says that it is whole.
+    pub(super) fn read(&mut self, reader: &mut impl BufRead) -> Result<Tail, ReadError> {
+        let mut line = Vec::new();
+        let mut good_bytes = 0;
+        loop {
+            line.clear();
+            // One byte more than a line: its newline, or the proof that it is too long.
+            let limit = MAX_LINE as u64 + 1;
+            let read = reader.by_ref().take(limit).read_until(b'\n', &mut line);
+            let read = read.map_err(ReadError::Io)? as u64;
+            match line.split_last() {
+                Some((b'\n', line)) => self.line(line).map_err(ReadError::Flawed)?,
+                _ if read == limit => {
+                    let detail = format!("a line of more than {MAX_LINE} bytes");
+                    return Err(ReadError::Flawed(self.flaw(
+                        Reason::Malformed,
+                        None,
+                        detail,
+                    )));
+                }
+                _ => {
+                    return Ok(Tail {
+                        good_bytes,
+                        torn_bytes: read,
+                    });
+                }
+            }
+            good_bytes += read;
+        }
+    }
+
+    /// Takes the next line, without its newline.
+    fn line(&mut self, line: &[u8]) -> Result<(), Flaw> {
+        let value = parse_strict(line, MAX_LINE).map_err(|err| {
+            let (column, detail) = match err {
+                Malformed::Syntax { column, detail, .. } => (Some(column), detail),
+                err @ Malformed::TooLarge { .. } => (None, err.to_string()),
+            };
+            self.flaw(Reason::Malformed, column.filter(|c| *c > 0), detail)
+        })?;
+        let schema = |detail| self.flaw(Reason::Schema, None, detail);
+        let read = Chained::from_value(value).map_err(schema)?;
+
+        let mut canonical = Vec::with_capacity(line.len());
+        let (entry, index) = (&read.entry, read.index);
+        entry.write(&read.agent_id, index, &read.prev_hash, &mut canonical);
+        if canonical != line {
+            let same = line.iter().zip(&canonical).take_while(|(a, b)| a == b);
+            let detail = "not canonical JSON (RFC 8785): this is not how the entry is written";
+            return Err(self.flaw(Reason::Malformed, Some(same.count() + 1), detail.into()));
+        }
+
+        let next = self.chain.tree.size();
+        if index != next {
+            let detail =
+                format!("index {index} where {next} follows: lines are missing, repeated or moved");
+            return Err(self.flaw(Reason::ChainBroken, None, detail));
+        }
+        if read.prev_hash != self.chain.last_hash {
+            let detail = match next {
+                0 => "`prev_hash` of the first entry is not 64 zeros",
+                _ => "`prev_hash` is not the hash of the line before: one of the two was changed",
+            };
+            return Err(self.flaw(Reason::ChainBroken, None, detail.into()));
+        }
+
+        match (&self.opened, entry.event) {
+            (None, Event::LogOpened) => {
+                self.opened = Some(Opened::read(&read.agent_id, entry).map_err(schema)?);
+            }
+            (None, event) => {
+                return Err(schema(format!(
+                    "the first entry is `{event}`, not `log_opened`"
+                )));
+            }
+            (Some(_), Event::LogOpened) => {
+                return Err(schema("`log_opened` is only ever the first entry".into()));
+            }
+            (Some(opened), _) if opened.agent_id != read.agent_id => {
+                return Err(schema("`agent_id` is not that of the first entry".into()));
+            }
+            (Some(_), _) => {}
+        }
+        self.chain.push(line);
+        Ok(())
+    }
+
+    /// A flaw of the line that would come next.
+    fn flaw(&self, reason: Reason, column: Option<usize>, detail: String) -> Flaw {
+        Flaw {
+            reason,
+            line: self.chain.tree.size() + 1,
+            column,
+            detail,
+        }
+    }
+
+    /// What the first entry says and how the log goes on; none of an empty log.
+    pub(super) fn into_parts(self) -> Option<(Opened, Chain)> {
+        self.opened.map(|opened| (opened, self.chain))
+    }
+
+    fn into_report(self) -> Option<Report> {
+        let (opened, chain) = self.into_parts()?;
+        Some(Report {
+            entries: chain.tree.size(),
+            root: chain.tree.root(),
+            last_hash: chain.last_hash,
+            agent_id: opened.agent_id,
+            swarm: opened.swarm,
+            public_key: opened.public_key,
+        })
+    }
+}
+
+impl Opened {
+    fn read(agent_id: &str, entry: &Entry) -> Result<Self, String> {
+        if agent_id != SIGNAL && !AgentId::is_valid(agent_id) {
+            return Err(format!("`agent_id` is neither an agent id nor `{SIGNAL}`"));
+        }
+        let member = |name: &str| entry.metadata.as_ref().and_then(|m| m.get(name));
+        let text = |name: &str| {
+            let text = member(name).and_then(|value| value.as_str());
+            text.ok_or_else(|| format!("`metadata` of `log_opened` has no text `{name}`"))
+        };
+        if member("version").and_then(|v| v.as_u64()) != Some(FORMAT_VERSION) {
+            return Err(format!(
+                "`metadata.version` is not {FORMAT_VERSION}, the only one this program reads"
+            ));
+        }
+        let swarm = text("swarm")?;
+        let swarm: SwarmName = swarm
+            .parse()
+            .map_err(|e| format!("`metadata.swarm`: {e}"))?;
+        let public_key = text("public_key")?;
+        let public_key = public_key
+            .parse()
+            .map_err(|e| format!("`metadata.public_key`: {e}"))?;
+        let expected = origin(&swarm, agent_id);
+        if text("origin")? != expected {
+            return Err(format!("`metadata.origin` is not `{expected}`"));
+        }
+        Ok(Self {
+            agent_id: agent_id.into(),
+            swarm,
+            public_key,
+        })
+    }
+}
+
+/// Large enough that reading does not decide how fast a long log is checked.
+pub(super) const READ_BUFFER: usize = 256 * 1024;
