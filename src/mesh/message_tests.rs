@@ -1,10 +1,10 @@
-//! The rules about messages, one by one, as seen from outside.
+//! The rules about messages and goodbyes, one by one, as seen from outside.
 
 use std::time::Duration;
 
 use super::tests::{Bench, FIRST, SECOND, closed, id, link, session, to, wall};
 use super::*;
-use crate::message::Reason;
+use crate::message::{Reason, SdpReason};
 
 // Messages out.
 
@@ -319,4 +319,69 @@ fn a_verified_message_that_is_refused_is_told_once() {
             assert_eq!(outputs.iter().any(refused), told, "{outputs:?}");
         }
     }
+}
+
+// Goodbyes.
+
+#[test]
+fn after_a_goodbye_the_link_lives_until_the_last_message_or_two_seconds() {
+    let last = Lanes {
+        direct: Some(2),
+        all: None,
+    };
+    let parted = closed(link(1), CloseReason::Goodbye);
+    let mut bench = Bench::new(true);
+    bench.seen("a", 5);
+    bench.up(5, 1);
+    bench.mesh.goodbye(link(1), last, bench.now);
+    assert_eq!(bench.outputs(), []);
+    assert!(bench.mesh.assign(&to("a"), bench.now).is_err());
+    let (source, mine) = (id("a"), to("m"));
+    let header = |n| Header {
+        source: &source,
+        session: session(5),
+        destination: &mine,
+        sequence_num: n,
+        timestamp: wall(0),
+    };
+    assert_eq!(bench.accept(1, &header(1)), Ok(()));
+    assert_eq!(bench.outputs(), []);
+    assert_eq!(bench.accept(1, &header(2)), Ok(()));
+    let outputs = bench.outputs();
+    assert!(matches!(outputs[0], Output::SendAck { up_to: 2, .. }));
+    assert_eq!(outputs[1], parted);
+    assert_eq!(bench.wait(100 * SECOND), [], "nobody asks it to come back");
+    assert_eq!(bench.seen("a", 5), []);
+    assert_eq!(bench.mesh.expected_links(), 0);
+
+    let mut bench = Bench::new(true);
+    bench.up(5, 1);
+    bench.mesh.goodbye(link(1), last, bench.now);
+    assert!(bench.wait(2 * SECOND).contains(&parted));
+}
+
+#[test]
+fn who_leaves_says_how_far_it_got_and_is_out_in_two_seconds() {
+    let mut bench = Bench::new(true);
+    bench.up(5, 1);
+    bench.seen("z", 5);
+    bench.mesh.assign(&to("a"), bench.now).unwrap();
+    bench.mesh.assign(&to("a"), bench.now).unwrap();
+    let now = bench.now;
+    let farewell = Farewell {
+        peer: id("a"),
+        link: link(1),
+        last: Lanes {
+            direct: Some(2),
+            all: None,
+        },
+    };
+    assert_eq!(bench.mesh.leave(now), [farewell]);
+    let sent = bench.mesh.assign(&to("a"), bench.now);
+    assert_eq!(sent, Err(SendError::Leaving));
+    assert_eq!(bench.offer("b", 5, 3), Err(SdpReason::WrongSession));
+    let outputs = bench.wait(2 * SECOND);
+    assert!(outputs.contains(&closed(link(1), CloseReason::Leaving)));
+    assert_eq!(bench.mesh.open_links(), 0);
+    assert_eq!(bench.wait(100 * SECOND), [], "and stays out");
 }
