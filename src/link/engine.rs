@@ -6,12 +6,15 @@
 //! threads than on all of its cryptography. Signatures are still verified beside it, on as many
 //! cores as there are.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 
 use futures_util::future::{AbortHandle, Abortable};
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use futures_util::task::{ArcWake, AtomicWaker, waker};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -76,12 +79,61 @@ impl webrtc::runtime::JoinHandle for LoopHandle {
 
 async fn run(mut arrivals: mpsc::UnboundedReceiver<Loop>) {
     let mut loops = FuturesUnordered::new();
-    loop {
-        // Cancel-safe: a queue, and a set of futures that stay in it.
-        tokio::select! {
-            Some(newcomer) = arrivals.recv() => loops.push(newcomer),
-            Some(_) = loops.next(), if !loops.is_empty() => {}
-            else => return,
+    let wakes = Arc::new(Wakes::default());
+    let waker = waker(Arc::clone(&wakes));
+    poll_fn(|cx| {
+        wakes.task.register(cx.waker());
+        let cx = &mut Context::from_waker(&waker);
+        for _ in 0..PASSES {
+            wakes.state.store(POLLING, Ordering::Release);
+            while let Poll::Ready(arrival) = arrivals.poll_recv(cx) {
+                match arrival {
+                    Some(newcomer) => loops.push(newcomer),
+                    // The port is gone, and with it all that could run here.
+                    None => return Poll::Ready(()),
+                }
+            }
+            while let Poll::Ready(Some(_)) = loops.poll_next_unpin(cx) {}
+            let idle =
+                wakes
+                    .state
+                    .compare_exchange(POLLING, IDLE, Ordering::AcqRel, Ordering::Acquire);
+            if idle.is_ok() {
+                return Poll::Pending;
+            }
+        }
+        // Other tasks get their turn.
+        wakes.state.store(IDLE, Ordering::Release);
+        wakes.task.wake();
+        Poll::Pending
+    })
+    .await;
+}
+
+/// Wakes the engine's task, but for wakes that come from inside its own poll, as when the reader
+/// of the port hands a datagram to a connection: these lead to one more pass. tokio would put a
+/// task that wakes itself at the end of its queue and call another thread for it.
+#[derive(Default)]
+struct Wakes {
+    task: AtomicWaker,
+    state: AtomicU8,
+}
+
+impl ArcWake for Wakes {
+    fn wake_by_ref(wakes: &Arc<Self>) {
+        let polling =
+            wakes
+                .state
+                .compare_exchange(POLLING, AGAIN, Ordering::AcqRel, Ordering::Acquire);
+        if polling == Err(IDLE) {
+            wakes.task.wake();
         }
     }
 }
+
+const IDLE: u8 = 0;
+const POLLING: u8 = 1;
+/// Woken while polling.
+const AGAIN: u8 = 2;
+/// Passes before other tasks get their turn.
+const PASSES: usize = 64;

@@ -337,16 +337,18 @@ fn bind_socket(address: SocketAddr) -> io::Result<(std::net::UdpSocket, usize)> 
 async fn read(port: Arc<Port>, index: usize) {
     let socket = &port.sockets[index];
     let mut buffer = vec![0; MAX_DATAGRAM];
+    let mut read = 0;
     while socket.io.readable().await.is_ok() {
-        for _ in 0..BURST {
-            match socket.io.try_recv_from(&mut buffer) {
-                Ok((length, sender)) => port.deliver(index, sender, &buffer[..length]),
-                Err(err) if err.kind() == io::ErrorKind::WouldBlock => break,
-                // An ICMP error about an earlier datagram, to one of many peers: ICE finds out.
-                Err(err) => tracing::debug!(address = %socket.address, %err, "receive failed"),
-            }
+        match socket.io.try_recv_from(&mut buffer) {
+            Ok((length, sender)) => port.deliver(index, sender, &buffer[..length]),
+            Err(err) if err.kind() == io::ErrorKind::WouldBlock => {}
+            // An ICMP error about an earlier datagram, to one of many peers: ICE finds out.
+            Err(err) => tracing::debug!(address = %socket.address, %err, "receive failed"),
         }
-        tokio::task::yield_now().await;
+        read += 1;
+        if read % BURST == 0 {
+            tokio::task::yield_now().await;
+        }
     }
 }
 
