@@ -1,6 +1,6 @@
 //! `ifswarm keygen`: a key pair, the private half in a file that only its owner can read.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::Globals;
@@ -40,5 +40,5 @@ pub(crate) fn run(args: Args, _: &Globals) -> anyhow::Result<ExitCode> {
 
 fn default_path(id: Option<&AgentId>) -> PathBuf {
     let stem = id.map_or_else(|| "ifswarm".into(), |id| file_name(id.as_str()));
-    Path::new(&stem).with_added_extension("pem")
+    format!("{stem}.pem").into()
 }

@@ -9,9 +9,14 @@ mod keygen;
 pub mod limits;
 mod logging;
 mod output;
+mod roster;
 mod schema;
 mod signal;
+mod signal_witness;
 mod verify;
+mod verify_input;
+mod verify_item;
+mod verify_judge;
 
 use std::process::ExitCode;
 
