@@ -4,6 +4,9 @@
     reason = "what fails a test may panic, in its helpers too"
 )]
 
+mod cli;
+mod cli_verify;
 mod fixtures;
 mod message_fixtures;
+mod sdp_fixtures;
 mod support;
