@@ -8,7 +8,9 @@ use clap_complete::Shell;
 use super::output::print;
 use super::{Cli, Globals};
 
-/// Print shell completions, for example `ifswarm completions bash > /etc/bash_completion.d/ifswarm`
+/// Print what a shell needs to complete commands and flags
+///
+/// For example: ifswarm completions bash > ~/.local/share/bash-completion/completions/ifswarm
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The shell

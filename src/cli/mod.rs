@@ -37,9 +37,10 @@ pub struct Cli {
 
 /// What every verb takes.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Options of every command")]
 pub(crate) struct Globals {
     /// Say more on standard error: -v what happens, -vv why, -vvv everything
-    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    #[arg(short, long, action = clap::ArgAction::Count, global = true, display_order = 101)]
     verbose: u8,
     /// How log lines are written
     #[arg(
@@ -47,11 +48,12 @@ pub(crate) struct Globals {
         value_name = "FORMAT",
         value_enum,
         default_value_t,
-        global = true
+        global = true,
+        display_order = 102
     )]
     log_format: LogFormat,
     /// Never use colours (nor is any used where the output is no terminal, or NO_COLOR is set)
-    #[arg(long, global = true)]
+    #[arg(long, global = true, display_order = 103)]
     no_color: bool,
 }
 
@@ -86,7 +88,6 @@ impl Cli {
 
 impl Globals {
     /// Whether standard output may be coloured.
-    #[allow(dead_code, reason = "for the verbs that print tables")]
     pub(crate) fn color(&self) -> bool {
         output::color(self, &std::io::stdout())
     }

@@ -271,7 +271,8 @@ fn the_signaling_server_witnesses_who_came_under_the_key_it_was_given() {
         "--witness",
         &text(&logs),
     ];
-    let keyed = [&args[..], &["--key", &text(&key)]].concat();
+    let key_text = text(&key);
+    let keyed = [&args[..], &["--key", &key_text]].concat();
 
     for round in 1..=2 {
         let mut server = Running::signal(&keyed);

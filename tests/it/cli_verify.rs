@@ -277,7 +277,7 @@ fn reads_one_message_over_several_lines_and_none_over_the_limits() {
 }
 
 #[test]
-fn finds_every_changed_byte_of_a_log_and_says_which_line() {
+fn finds_a_changed_byte_wherever_it_is_in_a_log_and_says_which_line() {
     let log = read("witness/entries.jsonl");
     let (code, told) = verify_stdin(&[], &log);
     let item = &told["items"][0];
