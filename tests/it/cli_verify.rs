@@ -108,7 +108,7 @@ fn every_spoilt_fixture_fails_for_the_reason_in_its_name() {
     let mut seen = 0;
     for (folder, kind) in [("invalid", "ifmessage"), ("invalid-sdp", "sdp")] {
         for path in files_of(folder) {
-            let (code, told, _) = verify_json(&["--swarm", &roster()], &[path.clone()]);
+            let (code, told, _) = verify_json(&["--swarm", &roster()], std::slice::from_ref(&path));
             let item = &told["items"][0];
             let reason = item["reason"].as_str().unwrap();
             let name = path.file_stem().unwrap().to_str().unwrap();
@@ -299,7 +299,7 @@ fn finds_a_changed_byte_wherever_it_is_in_a_log_and_says_which_line() {
         let mut changed = log.clone();
         changed[at] ^= 0x04;
         fs::write(&file, &changed).unwrap();
-        let (code, told, _) = verify_json(&[], &[file.clone()]);
+        let (code, told, _) = verify_json(&[], std::slice::from_ref(&file));
         let item = &told["items"][0];
         assert_eq!(
             (code, &item["kind"]),
@@ -388,7 +388,7 @@ fn a_bad_swarm_file_shows_line_and_caret() {
         stdout.contains("bad.yaml:4:") && stdout.contains('^'),
         "{stdout}"
     );
-    let (code, told, _) = verify_json(&[], &[bad.clone()]);
+    let (code, told, _) = verify_json(&[], std::slice::from_ref(&bad));
     let item = &told["items"][0];
     assert_eq!(
         (code, &item["kind"], &item["line"]),
