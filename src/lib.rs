@@ -15,10 +15,12 @@
 //! | [`signal`] | introduction of agents: frames, server, client |
 //! | [`link`] | one WebRTC connection to one peer |
 //! | [`agent`] | the agent: send, subscribe, peers, shutdown |
+//! | [`cli`] | the verbs of the command; nothing imports it |
 //!
 //! `mesh` on one side, `signal` and `link` on the other, do not know each other.
 
 pub mod agent;
+pub mod cli;
 pub mod identity;
 pub mod link;
 pub mod mesh;

@@ -6,11 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
-use ifswarm::identity::Roster;
+use ifswarm::identity::{AgentId, Roster};
 use ifswarm::message::{Reason, verify};
+use ifswarm::signal::parse_frame;
 use serde_json::Value;
 
 use crate::message_fixtures;
+use crate::sdp_fixtures;
 use crate::support::{AGENTS, FixtureAgent, fixtures_dir, roster};
 
 /// Every fixture: its path within `fixtures/` and its bytes. More kinds are added here.
@@ -22,6 +24,12 @@ fn all() -> BTreeMap<String, Vec<u8>> {
     }
     for (name, bytes) in message_fixtures::invalid() {
         files.insert(format!("invalid/{name}.json"), bytes);
+    }
+    for (name, bytes) in sdp_fixtures::valid() {
+        files.insert(name.into(), bytes);
+    }
+    for (name, bytes) in sdp_fixtures::invalid() {
+        files.insert(format!("invalid-sdp/{name}.json"), bytes);
     }
     files
 }
@@ -81,6 +89,49 @@ fn invalid_fixtures_are_refused_for_the_reason_in_their_name() {
         .filter(|reason| *reason <= Reason::BadSignature)
         .collect();
     assert_eq!(shown, offline, "every reason that shows offline has a file");
+}
+
+#[test]
+fn the_offer_verifies_under_the_keys_of_the_roster_file() {
+    let roster = read_roster();
+    let bytes = fs::read(fixtures_dir().join("valid_sdp_offer.json")).unwrap();
+    let frame = parse_frame(&bytes).unwrap();
+    let offer = frame.sdp().unwrap();
+    let key_of = |id: &AgentId| roster.key_of(id).copied();
+    assert_eq!(offer.verify_offline(Some(&key_of)), Ok(()));
+}
+
+#[test]
+fn invalid_offers_are_refused_for_the_reason_in_their_name() {
+    let roster = read_roster();
+    let key_of = |id: &AgentId| roster.key_of(id).copied();
+    let made = all();
+    let mut shown = BTreeSet::new();
+    for entry in fs::read_dir(fixtures_dir().join("invalid-sdp")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        assert!(
+            made.contains_key(&format!("invalid-sdp/{name}.json")),
+            "nothing makes {name}; remove it"
+        );
+        let reason = match parse_frame(&fs::read(&path).unwrap()) {
+            Err(err) => err.reason.sdp_reason(),
+            Ok(frame) => {
+                let offer = frame.sdp().unwrap();
+                offer.verify_offline(Some(&key_of)).expect_err(name).reason
+            }
+        };
+        assert!(name.starts_with(reason.as_str()), "{name}: {reason}");
+        shown.insert(reason.as_str());
+    }
+    let offline = [
+        "bad-signature",
+        "key-mismatch",
+        "schema",
+        "unknown-source",
+        "unsigned",
+    ];
+    assert!(shown.iter().eq(&offline), "{shown:?}");
 }
 
 /// The roster as another program would read it.

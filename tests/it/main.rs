@@ -4,7 +4,10 @@
     reason = "what fails a test may panic, in its helpers too"
 )]
 
+mod cli;
+mod cli_verify;
 mod fixtures;
 mod mesh_sim;
 mod message_fixtures;
+mod sdp_fixtures;
 mod support;

@@ -1,0 +1,51 @@
+//! Log lines on standard error.
+
+use std::io;
+
+use anyhow::anyhow;
+use clap::ValueEnum;
+use tracing_subscriber::EnvFilter;
+
+use super::failure::unusable;
+use super::{Globals, output};
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people
+    #[default]
+    Text,
+    /// One JSON object per line
+    Json,
+}
+
+/// Starts logging. `RUST_LOG` overrides `-v`.
+pub(super) fn start(globals: &Globals) -> anyhow::Result<()> {
+    let filter = match std::env::var("RUST_LOG") {
+        Ok(directives) if !directives.is_empty() => EnvFilter::try_new(&directives).map_err(|err| {
+            unusable(anyhow!(
+                "the environment variable RUST_LOG is `{directives}`: {err}; expected directives such as `info` or `ifswarm=debug`"
+            ))
+        })?,
+        _ => EnvFilter::new(directives(globals.verbose)),
+    };
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(output::color(globals, &io::stderr()));
+    match globals.log_format {
+        LogFormat::Text => builder.init(),
+        LogFormat::Json => builder.json().init(),
+    }
+    Ok(())
+}
+
+/// The WebRTC stack warns of much that is harmless, so that only its errors are shown.
+fn directives(verbose: u8) -> &'static str {
+    match verbose {
+        0 => "error,ifswarm=warn",
+        1 => "error,ifswarm=info",
+        2 => "error,ifswarm=debug",
+        _ => "error,ifswarm=trace",
+    }
+}

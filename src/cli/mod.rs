@@ -1,0 +1,116 @@
+//! The command line (`cli.md`): one file per verb, each `Args` and `run`; wiring and printing only.
+//!
+//! Results go to standard output, everything else to standard error. What a verb cannot do is a
+//! [`Failure`](failure::Failure), which decides the exit code.
+
+mod completions;
+mod failure;
+mod keygen;
+pub mod limits;
+mod logging;
+mod output;
+mod roster;
+mod schema;
+mod signal;
+mod signal_witness;
+mod verify;
+mod verify_input;
+mod verify_item;
+mod verify_judge;
+
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use logging::LogFormat;
+
+/// A mesh of agents that talk peer to peer over WebRTC: every message signed, every offer and
+/// message on a log that anyone can verify offline.
+#[derive(Debug, Parser)]
+#[command(name = "ifswarm", version, max_term_width = 100, after_help = EXIT_CODES)]
+pub struct Cli {
+    #[command(flatten)]
+    globals: Globals,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every verb takes.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Options of every command")]
+pub(crate) struct Globals {
+    /// Say more on standard error: -v what happens, -vv why, -vvv everything
+    #[arg(short, long, action = clap::ArgAction::Count, global = true, display_order = 101)]
+    verbose: u8,
+    /// How log lines are written
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        value_enum,
+        default_value_t,
+        global = true,
+        display_order = 102
+    )]
+    log_format: LogFormat,
+    /// Never use colours (nor is any used where the output is no terminal, or NO_COLOR is set)
+    #[arg(long, global = true, display_order = 103)]
+    no_color: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Completions(completions::Args),
+    Keygen(keygen::Args),
+    Schema(schema::Args),
+    Signal(signal::Args),
+    Verify(verify::Args),
+}
+
+impl Cli {
+    /// Reads the command line of this process; on a wrong one says why and exits with 2.
+    pub fn from_command_line() -> Self {
+        Self::parse()
+    }
+
+    /// Does what was asked for and tells on standard error what could not be done.
+    pub fn run(self) -> ExitCode {
+        let globals = &self.globals;
+        let result = logging::start(globals).and_then(|()| match self.command {
+            Command::Completions(args) => completions::run(args, globals),
+            Command::Keygen(args) => keygen::run(args, globals),
+            Command::Schema(args) => schema::run(args, globals),
+            Command::Signal(args) => block_on(signal::run(args, globals)),
+            Command::Verify(args) => verify::run(args, globals),
+        });
+        result.unwrap_or_else(|err| failure::report(&err))
+    }
+}
+
+impl Globals {
+    /// Whether standard output may be coloured.
+    pub(crate) fn color(&self) -> bool {
+        output::color(self, &std::io::stdout())
+    }
+}
+
+/// Runs a verb that waits for something.
+fn block_on(verb: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+    tokio::runtime::Runtime::new()
+        .map_err(failure::impossible)?
+        .block_on(verb)
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 as asked · 1 the answer is no (a check failed) · 2 the call or its input is unusable
+            3 it could not be done · 130 interrupted";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,173 @@
+//! `ifswarm signal`: the signaling server, until Ctrl-C or SIGTERM.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::anyhow;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::Globals;
+use super::failure::{Failure, impossible, unusable};
+use super::limits::raise_descriptors;
+use super::output::print;
+use super::roster::known_keys;
+use super::signal_witness::SignalWitness;
+use crate::identity::KeyPair;
+use crate::signal::{Admission, IceServer, Server, ServerConfig, ServerError};
+use crate::swarm::{SdpDetail, Swarm};
+
+/// Run the signaling server, which introduces agents to each other
+///
+/// It can neither read, forge, nor sit in the middle: agents sign what it relays and check it. Ends on
+/// Ctrl-C or SIGTERM; a second Ctrl-C ends it at once.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Where to listen; port 0 takes one that is free
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8443", value_parser = listen_address)]
+    listen: SocketAddr,
+    /// Admit the agents of this swarm file, under its keys, and nobody else
+    #[arg(long, value_name = "FILE", conflicts_with = "open")]
+    swarm: Option<PathBuf>,
+    /// Admit anybody into any swarm; an id belongs to the first key seen while anyone of its swarm is connected
+    #[arg(long)]
+    open: bool,
+    /// A name under which agents reach this server, besides the address it listens on and localhost
+    #[arg(long = "name", value_name = "HOST:PORT")]
+    names: Vec<String>,
+    /// The private key of the witness log [default: one made for this run]
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
+    /// Keep a witness log of each swarm in this folder [default: `witness.dir` of the swarm file, if it has one]
+    #[arg(long, value_name = "DIR")]
+    witness: Option<PathBuf>,
+}
+
+pub(crate) async fn run(args: Args, _: &Globals) -> anyhow::Result<ExitCode> {
+    // Before anything else, so that no signal is missed.
+    let mut stop = Stop::listen()?;
+    let swarm = args.swarm.as_ref().map(|path| Swarm::read(path));
+    let swarm = swarm.transpose().map_err(unusable)?;
+    let key = match &args.key {
+        Some(path) => KeyPair::read_file(path).map_err(unusable)?,
+        None => KeyPair::generate().map_err(|err| impossible(anyhow!("{err}")))?,
+    };
+
+    let mut config = ServerConfig::new(args.listen, admission(&args, swarm.as_ref())?);
+    config.names = args.names;
+    let mut sdp = SdpDetail::default();
+    if let Some(swarm) = &swarm {
+        config.ice_servers = ice_servers(swarm);
+        sdp = swarm.witness.sdp;
+        // Twice, because a replaced connection lives on for a moment.
+        let connections = 2 * swarm.agents.len() + config.limits.unregistered;
+        raise_descriptors(connections as u64 + OTHER_DESCRIPTORS).map_err(impossible)?;
+    }
+    let dir = args
+        .witness
+        .or_else(|| swarm.and_then(|swarm| swarm.witness.dir));
+    let mut witness = dir.map(|dir| SignalWitness::new(dir, key.public_key()));
+    config.witness = witness.as_mut().map(|witness| witness.sink(sdp));
+
+    let bound = Server::bind(config).await;
+    // The first notes were written meanwhile; why that failed matters most.
+    if let Some(err) = witness.as_mut().and_then(SignalWitness::failed) {
+        return Err(err);
+    }
+    let server = bound.map_err(|err| match err {
+        ServerError::Name { .. } => unusable(err),
+        _ => impossible(err),
+    })?;
+    print(&format!("listening on {}\n", server.url()))?;
+
+    let broken = async {
+        match &mut witness {
+            Some(witness) => witness.failure().await,
+            None => std::future::pending().await,
+        }
+    };
+    // Both are cancel-safe; after either the other is not needed.
+    let failed = tokio::select! {
+        () = stop.requested() => None,
+        err = broken => Some(err),
+    };
+    tokio::select! {
+        () = server.shutdown() => {}
+        () = stop.requested() => return Ok(Failure::Interrupted.into()),
+    }
+    let closed = witness.map_or(Ok(()), SignalWitness::close);
+    match failed {
+        Some(err) => Err(err),
+        None => closed.map(|()| ExitCode::SUCCESS),
+    }
+}
+
+/// Who may register.
+fn admission(args: &Args, swarm: Option<&Swarm>) -> anyhow::Result<Admission> {
+    let Some(swarm) = swarm else {
+        if args.open {
+            return Ok(Admission::Open);
+        }
+        return Err(unusable(anyhow!(
+            "who may register? Choose --swarm FILE to admit the agents of a swarm file, or --open to admit anybody"
+        )));
+    };
+    let known = known_keys(swarm)?;
+    if let Some(id) = known.without_key.first() {
+        let path = args.swarm.as_deref().unwrap_or_else(|| "".as_ref());
+        return Err(unusable(anyhow!(
+            "{}: agent `{id}` has no `public_key`, so that nobody can prove to be it: make one with `ifswarm keygen --id {id}` and add it, or choose --open instead",
+            path.display()
+        )));
+    }
+    let rosters = BTreeMap::from([(swarm.name.clone(), known.roster)]);
+    Ok(Admission::Rosters(rosters))
+}
+
+/// What the server tells its clients about the ways round a NAT.
+fn ice_servers(swarm: &Swarm) -> Vec<IceServer> {
+    let stun = swarm.ice.stun.iter().map(|url| IceServer {
+        urls: vec![url.clone()],
+        username: None,
+        credential: None,
+    });
+    let turn = swarm.ice.turn.iter().map(|server| IceServer {
+        urls: vec![server.url.clone()],
+        username: Some(server.username.clone()),
+        credential: Some(server.credential.clone()),
+    });
+    stun.chain(turn).collect()
+}
+
+fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        "expected ADDRESS:PORT, such as 127.0.0.1:8443, [::1]:8443, or 0.0.0.0:8443 for all interfaces".into()
+    })
+}
+
+/// The wish to end, by Ctrl-C or SIGTERM.
+struct Stop {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Stop {
+    fn listen() -> anyhow::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt()).map_err(impossible)?,
+            terminate: signal(SignalKind::terminate()).map_err(impossible)?,
+        })
+    }
+
+    async fn requested(&mut self) {
+        // Both are cancel-safe.
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// Standard streams, the listener, the runtime's own, the witness logs.
+const OTHER_DESCRIPTORS: u64 = 64;

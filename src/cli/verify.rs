@@ -1,0 +1,100 @@
+//! `ifswarm verify`: offline, whatever of ours a file holds.
+//!
+//! `verify_input` finds what there is to judge, `verify_judge` judges one thing, `verify_item` tells it.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::anyhow;
+
+use super::Globals;
+use super::failure::unusable;
+use super::roster::known_keys;
+use super::verify_input::verify_file;
+use super::verify_item::Tally;
+use crate::identity::{AgentId, PublicKey, Roster, SwarmName};
+use crate::swarm::Swarm;
+
+/// Check messages, offers and answers, witness logs and swarm files, offline
+///
+/// Recognises IFMessages (JSON, or one per line), signed offers and answers, other signaling and
+/// control frames, witness folders and logs (entries.jsonl), and swarm files (.yaml). Without --swarm or --key
+/// only integrity is proved: that nothing was changed since somebody signed it, not who that was.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// What to check: files, witness folders, or `-` for standard input
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// The swarm file whose agents and keys must have signed
+    #[arg(long, value_name = "FILE")]
+    swarm: Option<PathBuf>,
+    /// The public key that must have signed, 64 hex digits
+    #[arg(long, value_name = "HEX")]
+    key: Option<PublicKey>,
+    /// Fail whatever is not proved to be from a known key
+    #[arg(long)]
+    require_identity: bool,
+    /// Print one JSON object instead of a line for each
+    #[arg(long)]
+    json: bool,
+}
+
+/// Who is believed.
+#[derive(Debug, Default)]
+pub(super) struct Trust {
+    /// The swarm of `--swarm` and its keys.
+    pub(super) swarm: Option<(SwarmName, Roster)>,
+    /// `--key`
+    pub(super) key: Option<PublicKey>,
+    /// `--require-identity`
+    pub(super) require_identity: bool,
+}
+
+pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+    let trust = Trust {
+        swarm: args.swarm.map(read_roster).transpose()?,
+        key: args.key,
+        require_identity: args.require_identity,
+    };
+    let mut tally = Tally::new(args.json, globals.color());
+    for file in &args.files {
+        verify_file(file, &trust, &mut tally)?;
+    }
+    tally.finish()
+}
+
+fn read_roster(path: PathBuf) -> anyhow::Result<(SwarmName, Roster)> {
+    let swarm = Swarm::read(&path).map_err(unusable)?;
+    let known = known_keys(&swarm)?;
+    if known.roster.is_empty() {
+        return Err(unusable(anyhow!(
+            "{}: no agent has a `public_key`, so that nobody can be recognised: add the keys, or leave --swarm out to check integrity only",
+            path.display()
+        )));
+    }
+    Ok((swarm.name, known.roster))
+}
+
+impl Trust {
+    /// Whether signatures are held against known keys.
+    pub(super) fn pins(&self) -> bool {
+        self.swarm.is_some() || self.key.is_some()
+    }
+
+    /// The key that `id` must have signed with. Given both, it is the roster's, and
+    /// [`Trust::other_than_key`] adds the rest.
+    pub(super) fn key_of(&self, id: &AgentId) -> Option<PublicKey> {
+        match &self.swarm {
+            Some((_, roster)) => roster.key_of(id).copied(),
+            None => self.key,
+        }
+    }
+
+    /// Says so if `found` is not the key of `--key`.
+    pub(super) fn other_than_key(&self, found: &PublicKey) -> Option<String> {
+        let expected = self.key.filter(|key| key != found)?;
+        Some(format!(
+            "found the key {found}, expected {expected} (--key)"
+        ))
+    }
+}
