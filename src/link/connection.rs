@@ -36,6 +36,8 @@ struct Inner {
     own_max_message: usize,
     peer_max_message: OnceLock<usize>,
     closed: AtomicBool,
+    /// The peer has closed, or no path is left: nothing will be acknowledged any more.
+    down: Arc<AtomicBool>,
 }
 
 /// What happens on a link, in order per channel.
@@ -258,7 +260,9 @@ impl Link {
 
     async fn flushed(&self) {
         for channel in [&self.0.messaging, &self.0.control] {
-            while channel.outstanding_bytes().await.is_ok_and(|n| n > 0) {
+            while !self.0.down.load(Ordering::Acquire)
+                && channel.outstanding_bytes().await.is_ok_and(|n| n > 0)
+            {
                 tokio::time::sleep(FLUSH_CHECK).await;
             }
         }
@@ -269,9 +273,11 @@ impl Link {
         let seat = endpoint.seat(peer, &ufrag);
         let (events_in, events) = mpsc::channel(CONNECTION_EVENTS);
         let hurry = Hurry::default();
+        let down = Arc::new(AtomicBool::new(false));
         let handler = Arc::new(Handler {
             events: events_in,
             hurry: hurry.clone(),
+            down: Arc::clone(&down),
             seat: seat.clone(),
         });
         let runtime = ConnectionRuntime {
@@ -333,6 +339,7 @@ impl Link {
             own_max_message: options.max_message,
             peer_max_message: OnceLock::new(),
             closed: AtomicBool::new(false),
+            down,
         }));
         Ok((link, events))
     }
@@ -474,6 +481,7 @@ impl LinkEvents {
 struct Handler {
     events: mpsc::Sender<ConnectionEvent>,
     hurry: Hurry,
+    down: Arc<AtomicBool>,
     seat: Seat,
 }
 
@@ -513,8 +521,12 @@ impl PeerConnectionEventHandler for Handler {
     }
 
     async fn on_connection_state_change(&self, state: RTCPeerConnectionState) {
-        if state == RTCPeerConnectionState::Connected {
-            self.hurry.once();
+        match state {
+            RTCPeerConnectionState::Connected => self.hurry.once(),
+            RTCPeerConnectionState::Failed | RTCPeerConnectionState::Closed => {
+                self.down.store(true, Ordering::Release);
+            }
+            _ => {}
         }
         self.report(ConnectionEvent::State(state));
     }
