@@ -5,5 +5,6 @@
 )]
 
 mod fixtures;
+mod layers;
 mod message_fixtures;
 mod support;
