@@ -28,7 +28,7 @@ use super::links::Links;
 use super::{AgentError, PeerInfo, Receipt, SendError, Stats};
 use crate::identity::{AgentId, KeyPair, Session, SwarmName};
 use crate::link::Endpoint;
-use crate::mesh::{Mesh, Output};
+use crate::mesh::{Mesh, Output, PeerState, PeerView};
 use crate::message::{Draft, Timestamp};
 use crate::signal::{Client, ClientFrame, Goodbye, ServerFrame};
 use crate::swarm::SdpDetail;
@@ -285,7 +285,9 @@ impl Driver {
     /// Whether it is time to go: told to, and all is acknowledged or the patience is over.
     fn may_leave(&self) -> bool {
         self.leaving.as_ref().is_some_and(|leaving| {
-            leaving.deadline <= Instant::now() || self.mesh.peers().all(|peer| peer.unacked == 0)
+            // Who has said goodbye acknowledges nothing any more.
+            let awaited = |peer: &PeerView| peer.unacked > 0 && peer.state != PeerState::Gone;
+            leaving.deadline <= Instant::now() || !self.mesh.peers().any(|peer| awaited(&peer))
         })
     }
 
@@ -294,10 +296,12 @@ impl Driver {
         self.read_clocks();
         let leaving = self.leaving.take();
         let (reason, why) = leaving.map_or_else(Default::default, |l| (l.reason, l.why));
-        for farewell in self.mesh.leave(self.now) {
+        let farewells = self.mesh.leave(self.now);
+        // The last acknowledgements go first: a peer lets go of the link at the goodbye.
+        self.drain_mesh();
+        for farewell in farewells {
             self.say_goodbye(&farewell, &reason);
         }
-        self.drain_mesh();
         let goodbye = Goodbye::sign(
             &self.swarm,
             &self.me,
