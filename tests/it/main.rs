@@ -4,7 +4,10 @@
     reason = "what fails a test may panic, in its helpers too"
 )]
 
+mod conversation;
 mod fixtures;
 mod layers;
+mod live;
+mod mesh;
 mod message_fixtures;
 mod support;
