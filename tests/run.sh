@@ -73,9 +73,9 @@ RUSTDOCFLAGS='-D warnings' cargo doc --quiet --locked --no-deps
 
 say 'licences, sources, duplicates'
 if cargo deny --version >/dev/null 2>&1; then
-    cargo deny --locked check licenses bans sources
+    cargo deny --locked check --hide-inclusion-graph licenses bans sources
     if cargo deny --locked fetch db >/dev/null 2>&1; then
-        cargo deny --locked check --disable-fetch advisories
+        cargo deny --locked check --hide-inclusion-graph --disable-fetch advisories
     else
         echo 'NOT CHECKED: known vulnerabilities; the RustSec database cannot be fetched from here'
     fi

@@ -6,6 +6,7 @@
 
 mod conversation;
 mod fixtures;
+mod hostile_server;
 mod layers;
 mod live;
 mod mesh;
