@@ -207,4 +207,4 @@ pub(crate) fn testimony(entries: &[Value], event: &str) -> Vec<(Option<String>, 
 }
 
 /// Far longer than anything here takes, on a busy machine too.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(60);

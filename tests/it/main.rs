@@ -4,6 +4,7 @@
     reason = "what fails a test may panic, in its helpers too"
 )]
 
+mod admission;
 mod conversation;
 mod fixtures;
 mod hostile_server;
@@ -11,4 +12,5 @@ mod layers;
 mod live;
 mod mesh;
 mod message_fixtures;
+mod raw_peer;
 mod support;
