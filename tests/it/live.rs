@@ -68,22 +68,21 @@ impl LiveSwarm {
 
     /// Ends all agents at once, then the server; returns the witness of each, in their order.
     pub(crate) async fn end(self) -> Vec<Vec<Value>> {
-        let ids: Vec<_> = self
-            .agents
-            .iter()
-            .map(|live| live.agent.id().clone())
-            .collect();
-        let ends = self
-            .agents
-            .into_iter()
-            .map(|live| live.agent.shutdown("the test is over"));
+        self.end_in_folder().await.0
+    }
+
+    /// As [`end`](Self::end), with the folder that the witnesses stand in.
+    pub(crate) async fn end_in_folder(self) -> (Vec<Vec<Value>>, TempDir) {
+        let agents = self.agents.into_iter().map(|live| live.agent);
+        let (ids, ends): (Vec<_>, Vec<_>) = agents
+            .map(|agent| (agent.id().clone(), agent.shutdown("the test is over")))
+            .unzip();
         for end in futures_util::future::join_all(ends).await {
             end.expect("an orderly end");
         }
         self.server.shutdown().await;
-        ids.iter()
-            .map(|id| read_witness(self.folder.path(), id.as_str()))
-            .collect()
+        let read = |id: &AgentId| read_witness(self.folder.path(), id.as_str());
+        (ids.iter().map(read).collect(), self.folder)
     }
 }
 

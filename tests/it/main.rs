@@ -9,6 +9,7 @@ mod conversation;
 mod fixtures;
 mod hostile_server;
 mod interop;
+mod interop_witness;
 mod layers;
 mod live;
 mod mesh;
