@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::driver::{Driver, wall_clock};
+use super::core::{Core, Shared, wall_clock};
+use super::driver::run;
 use super::effects::Directory;
 use super::event::Subscribers;
 use super::keyring::Keyring;
@@ -199,42 +200,42 @@ impl Builder {
             },
             now,
         );
-        let (commands_in, commands) = mpsc::channel(COMMANDS);
         let (signal_queue, signal_out) = mpsc::channel(SIGNALING);
         let directory = Directory::default();
         let mut tasks = JoinSet::new();
         tasks.spawn(forward(client.sender(), signal_out));
-        let mut driver = Driver {
-            me: self.id.clone(),
-            swarm: self.swarm,
-            session,
-            key,
-            keyring: Arc::new(Keyring::new(self.roster)),
-            endpoint,
-            mesh,
-            witness,
-            sdp_detail: self.sdp_detail,
-            links: Links::new(),
-            directory: directory.clone(),
-            subscribers: Subscribers::default(),
-            stats: Stats::default(),
-            signal: Some(client),
-            signal_queue,
-            commands,
-            tasks,
-            effects: Vec::new(),
-            leaving: None,
-            now,
-            wall,
-        };
-        driver.registered(&registered.connected_agents);
+        let shared = Arc::new_cyclic(|agent| {
+            Shared::new(Core {
+                me: self.id.clone(),
+                swarm: self.swarm,
+                session,
+                key,
+                keyring: Arc::new(Keyring::new(self.roster)),
+                endpoint,
+                mesh,
+                witness: Some(witness),
+                sdp_detail: self.sdp_detail,
+                links: Links::new(agent.clone()),
+                directory: directory.clone(),
+                subscribers: Subscribers::default(),
+                stats: Stats::default(),
+                signal_queue,
+                tasks,
+                effects: Vec::new(),
+                leaving: None,
+                armed: now,
+                now,
+                wall,
+            })
+        });
+        shared.enter(|core| core.registered(&registered.connected_agents));
         Ok(Agent {
             id: self.id,
             session,
             public_key,
-            commands: commands_in,
             directory,
-            driver: tokio::spawn(driver.run()),
+            driver: tokio::spawn(run(Arc::clone(&shared), client)),
+            shared,
         })
     }
 
@@ -304,8 +305,6 @@ async fn forward(sender: ClientSender, mut queue: mpsc::Receiver<ClientFrame>) {
     }
 }
 
-/// Commands that wait for the driver; callers of `send` wait beyond that.
-const COMMANDS: usize = 256;
 /// Frames that wait for the server: the offers and candidates of a thousand links.
 const SIGNALING: usize = 4_096;
 /// For finding, reaching and convincing the server.

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::control::{Control, last_map, next_map, read_last, read_next};
-use super::driver::Driver;
+use super::core::Core;
 use super::effects::Effect;
 use super::event::AgentEvent;
 use super::testimony;
@@ -20,34 +20,21 @@ use crate::signal::Goodbye;
 
 type Places = Vec<(AgentId, mpsc::OwnedPermit<Bytes>)>;
 
-impl Driver {
+impl Core {
     /// Numbers, signs and witnesses a message; it goes out when the witness is written.
-    pub(super) fn send(
-        &mut self,
-        draft: Draft,
-        places: Places,
-        reply: oneshot::Sender<Result<Receipt, SendError>>,
-    ) {
-        match self.sign(draft) {
-            Ok((signed, to)) => {
-                self.testify(testimony::sent(&signed, self.wall));
-                self.stats.sent += 1;
-                let mut places: BTreeMap<_, _> = places.into_iter().collect();
-                for (peer, link) in &to {
-                    self.queue(*link, places.remove(peer), signed.bytes());
-                }
-                let receipt = Receipt {
-                    id: signed.message().id().to_owned(),
-                    sequence_num: signed.message().sequence_num(),
-                    to: to.into_iter().map(|(peer, _)| peer).collect(),
-                };
-                self.effects.push(Effect::Reply(reply, receipt));
-            }
-            Err(err) => {
-                let _ = reply.send(Err(err));
-            }
+    pub(super) fn send(&mut self, draft: Draft, places: Places) -> Result<Receipt, SendError> {
+        let (signed, to) = self.sign(draft)?;
+        self.testify(testimony::sent(&signed, self.wall));
+        self.stats.sent += 1;
+        let mut places: BTreeMap<_, _> = places.into_iter().collect();
+        for (peer, link) in &to {
+            self.queue(*link, places.remove(peer), signed.bytes());
         }
-        self.drain_mesh();
+        Ok(Receipt {
+            id: signed.message().id().to_owned(),
+            sequence_num: signed.message().sequence_num(),
+            to: to.into_iter().map(|(peer, _)| peer).collect(),
+        })
     }
 
     fn sign(&mut self, draft: Draft) -> Result<(Signed, Vec<(AgentId, LinkId)>), SendError> {

@@ -1,13 +1,12 @@
-//! What the driver has decided and not yet done: nothing leaves before the witness is written.
+//! What was decided in a round and not yet done: nothing leaves before the witness is written.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::event::AgentEvent;
-use super::{Receipt, SendError};
 use crate::identity::AgentId;
 use crate::signal::ClientFrame;
 
@@ -21,11 +20,9 @@ pub(super) enum Effect {
     Signal(ClientFrame),
     /// Tell the program.
     Event(AgentEvent, Option<OwnedSemaphorePermit>),
-    /// Tell a caller of `send`.
-    Reply(oneshot::Sender<Result<Receipt, SendError>>, Receipt),
 }
 
-/// Where messages for each linked peer are queued; written by the driver, read by callers of
+/// Where messages for each linked peer are queued; written in rounds, read by callers of
 /// `send`, who wait for their place there and so are slowed by exactly the peer that is slow.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Directory(Arc<RwLock<BTreeMap<AgentId, mpsc::Sender<Bytes>>>>);

@@ -101,6 +101,11 @@ impl Subscription {
         self.0.recv().await.map(|(event, _permit)| event)
     }
 
+    /// One to which nothing comes any more.
+    pub(super) fn ended() -> Self {
+        Self(mpsc::channel(1).1)
+    }
+
     /// The next event if there is one now.
     pub fn try_recv(&mut self) -> Option<AgentEvent> {
         self.0.try_recv().ok().map(|(event, _permit)| event)
@@ -116,6 +121,11 @@ impl Subscribers {
         let (sender, receiver) = mpsc::channel(MAX_BEHIND);
         self.0.push(sender);
         Subscription(receiver)
+    }
+
+    /// No more will come.
+    pub(super) fn end(&mut self) {
+        self.0.clear();
     }
 
     /// Hands `event` to every subscriber; never waits. Those who are gone, or hopelessly behind,

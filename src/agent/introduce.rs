@@ -6,10 +6,10 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::AgentError;
-use super::driver::Driver;
+use super::core::Core;
 use super::effects::Effect;
 use super::event::AgentEvent;
-use super::link_task::{Begin, Order, Reader, Report, What};
+use super::link_task::{Begin, Order, Reader, What};
 use super::links::{Active, Made};
 use super::testimony;
 use crate::identity::{AgentId, LinkId, Session};
@@ -22,7 +22,7 @@ use crate::signal::{
 };
 use crate::witness::{Entry, Event};
 
-impl Driver {
+impl Core {
     pub(super) fn on_signaling(&mut self, frame: Option<Result<ServerFrame, RecvError>>) {
         match frame {
             Some(Ok(frame)) => self.on_frame(frame),
@@ -190,7 +190,7 @@ impl Driver {
             endpoint: self.endpoint.clone(),
             keyring: self.keyring.clone(),
             orders: orders_out,
-            reports: self.links.reports_in(),
+            agent: self.links.agent(),
         };
         let reader = self.tasks.spawn(reader.run(begin));
         self.links.insert(
@@ -211,8 +211,8 @@ impl Driver {
         );
     }
 
-    pub(super) fn on_report(&mut self, report: Report) {
-        let Report { link, what } = report;
+    /// Something happened on a link.
+    pub(super) fn on_report(&mut self, link: LinkId, what: What) {
         let Some(peer) = self.links.get(link).map(|active| active.peer.clone()) else {
             // The mesh has given this link up; what still comes from it is dropped unread.
             return;

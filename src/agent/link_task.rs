@@ -1,21 +1,22 @@
 //! The two tasks of one link: the reader makes the link, reads it and verifies; the writer sends.
 //!
-//! The reader verifies, so that signatures of many peers are checked on many cores while the
-//! driver stays the only one that decides. Nothing here knows sequences, sessions or the witness.
+//! The reader verifies before it enters the agent's state, so that signatures of many peers are
+//! checked on many cores. Nothing here knows sequences, sessions or the witness.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::control::Control;
+use super::core::Shared;
 use super::keyring::Keyring;
 use crate::identity::{AgentId, LinkId};
 use crate::link::{CandidateLine, Endpoint, Link, LinkError, LinkEvent, LinkEvents};
 use crate::mesh::MAX_BEFORE_HELLO;
 use crate::message::{IfMessage, Refusal, Verified, verify};
 
-/// What the driver orders a link's reader to do.
+/// What a link's reader is ordered to do.
 #[derive(Debug)]
 pub(super) enum Order {
     /// Apply the peer's answer.
@@ -24,13 +25,7 @@ pub(super) enum Order {
     Candidate(CandidateLine),
 }
 
-/// What a link's reader reports to the driver.
-#[derive(Debug)]
-pub(super) struct Report {
-    pub(super) link: LinkId,
-    pub(super) what: What,
-}
-
+/// What a link's reader tells the agent.
 #[derive(Debug)]
 pub(super) enum What {
     /// The offer or answer is made.
@@ -68,11 +63,11 @@ pub(super) struct Reader {
     pub(super) endpoint: Endpoint,
     pub(super) keyring: Arc<Keyring>,
     pub(super) orders: mpsc::Receiver<Order>,
-    pub(super) reports: mpsc::Sender<Report>,
+    pub(super) agent: Weak<Shared>,
 }
 
 impl Reader {
-    /// Makes the link and reads it until it is down or the driver has ended.
+    /// Makes the link and reads it until it is down or the agent has ended.
     pub(super) async fn run(mut self, begin: Begin) {
         let made = match &begin {
             Begin::Dial => self.endpoint.dial(&self.peer).await,
@@ -84,7 +79,7 @@ impl Reader {
                     link: link.clone(),
                     sdp,
                 };
-                match self.report(described).await {
+                match self.report(described) {
                     Ok(()) => self.read(link, events).await,
                     Err(ended) => ended,
                 }
@@ -99,7 +94,7 @@ impl Reader {
             Ended::Failed(err) => err.to_string(),
             Ended::NobodyListens => return,
         };
-        let _ = self.report(What::Down(why)).await;
+        let _ = self.report(What::Down(why));
     }
 
     async fn read(&mut self, link: Link, mut events: LinkEvents) -> Ended {
@@ -154,7 +149,7 @@ impl Reader {
                 reports.extend(before_hello.take().into_iter().flatten());
             }
             for what in reports {
-                if let Err(ended) = self.report(what).await {
+                if let Err(ended) = self.report(what) {
                     return ended;
                 }
             }
@@ -182,13 +177,10 @@ impl Reader {
         }
     }
 
-    async fn report(&self, what: What) -> Result<(), Ended> {
-        let report = Report {
-            link: self.id,
-            what,
-        };
-        let sent = self.reports.send(report).await;
-        sent.map_err(|_| Ended::NobodyListens)
+    fn report(&self, what: What) -> Result<(), Ended> {
+        let agent = self.agent.upgrade().ok_or(Ended::NobodyListens)?;
+        let told = agent.enter(|core| core.on_report(self.id, what));
+        told.ok_or(Ended::NobodyListens)
     }
 }
 

@@ -1,6 +1,7 @@
-//! The links of an agent as its driver holds them: queues, tasks, and what is known of each.
+//! The links of an agent: queues, tasks, and what is known of each.
 
 use std::collections::HashMap;
+use std::sync::Weak;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -9,17 +10,18 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 
 use super::PeerInfo;
-use super::link_task::{Order, Report, write};
+use super::core::Shared;
+use super::link_task::{Order, write};
 use crate::identity::{AgentId, LinkId, Session};
 use crate::link::{CandidateLine, Link};
 use crate::mesh::Mesh;
 use crate::signal::SdpKind;
 
-/// All links, and the queue their readers report to.
+/// All links of an agent.
 pub(super) struct Links {
     active: HashMap<LinkId, Active>,
-    reports: mpsc::Receiver<Report>,
-    reports_in: mpsc::Sender<Report>,
+    /// The agent that their readers tell what happens.
+    agent: Weak<Shared>,
 }
 
 /// One link, from the decision to make it to its end.
@@ -67,26 +69,15 @@ impl Made {
 }
 
 impl Links {
-    pub(super) fn new() -> Self {
-        let (reports_in, reports) = mpsc::channel(REPORTS);
+    pub(super) fn new(agent: Weak<Shared>) -> Self {
         Self {
             active: HashMap::new(),
-            reports,
-            reports_in,
+            agent,
         }
     }
 
-    pub(super) async fn next_report(&mut self) -> Report {
-        let report = self.reports.recv().await;
-        report.expect("a sender is kept beside the receiver")
-    }
-
-    pub(super) fn try_report(&mut self) -> Option<Report> {
-        self.reports.try_recv().ok()
-    }
-
-    pub(super) fn reports_in(&self) -> mpsc::Sender<Report> {
-        self.reports_in.clone()
+    pub(super) fn agent(&self) -> Weak<Shared> {
+        self.agent.clone()
     }
 
     pub(super) fn insert(&mut self, id: LinkId, link: Active) {
@@ -109,7 +100,7 @@ impl Links {
         Some(peer)
     }
 
-    pub(super) fn close_all(&mut self, tasks: &mut JoinSet<()>) {
+    pub(super) fn end_all(&mut self, tasks: &mut JoinSet<()>) {
         for (_, link) in self.active.drain() {
             tasks.spawn(link.end());
         }
@@ -154,8 +145,6 @@ impl Active {
     }
 }
 
-/// Reports of all links that may wait for the driver; what comes beyond makes readers wait.
-const REPORTS: usize = 256;
 /// Messages queued per link before a caller of `send` waits.
 const QUEUED_MESSAGES: usize = 256;
 /// Control frames queued per link. An acknowledgement covers all before it, so few are needed.

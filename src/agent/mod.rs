@@ -1,9 +1,9 @@
 //! One agent: joins mesh, signal, link and witness behind a handle that can send, listen, and
 //! leave.
 //!
-//! [`Agent`] is what a reader should meet first. Inside, the driver owns the only event loop;
-//! readers of links verify signatures beside it, and nothing leaves before the witness is
-//! written.
+//! [`Agent`] is what a reader should meet first. Inside, `core` is the state, entered by one at a
+//! time; readers of links verify signatures before they enter; the driver owns the only loop that
+//! waits for time and the server. Nothing leaves before the witness is written.
 //!
 //! ```text
 //! send ── sequence ── sign ── witness ── link ══ DataChannel ══ link ── verify ── replay, order ── witness ── subscriber
@@ -12,6 +12,7 @@
 mod builder;
 mod control;
 mod converse;
+mod core;
 mod driver;
 mod effects;
 mod event;
@@ -21,9 +22,9 @@ mod link_task;
 mod links;
 mod testimony;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 pub use builder::{Builder, StartError};
@@ -35,7 +36,7 @@ use crate::link::{Link, Path};
 use crate::mesh::PeerView;
 use crate::message::{Destination, Draft, DraftError};
 use crate::witness::Summary;
-use driver::Command;
+use core::Shared;
 use effects::Directory;
 
 /// A running agent.
@@ -52,7 +53,7 @@ use effects::Directory;
 /// let ann = Agent::builder("ann".parse()?, &swarm).signal(&server.url()).start().await?;
 /// let bob = Agent::builder("bob".parse()?, &swarm).signal(&server.url()).start().await?;
 ///
-/// let mut inbox = bob.subscribe().await?;
+/// let mut inbox = bob.subscribe();
 /// ann.linked(1).await?;
 /// let payload = serde_json::json!({ "hello": "bob" });
 /// let to_bob = Destination::Agent(bob.id().clone());
@@ -71,12 +72,11 @@ use effects::Directory;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// # }).unwrap();
 /// ```
-#[derive(Debug)]
 pub struct Agent {
     id: AgentId,
     session: Session,
     public_key: PublicKey,
-    commands: mpsc::Sender<Command>,
+    shared: Arc<Shared>,
     directory: Directory,
     driver: JoinHandle<Result<Summary, AgentError>>,
 }
@@ -206,15 +206,8 @@ impl Agent {
                 places.push((peer, place));
             }
         }
-        let (reply, answer) = oneshot::channel();
-        let command = Command::Send {
-            draft,
-            places,
-            reply,
-        };
-        let sent = self.commands.send(command).await;
-        sent.map_err(|_| SendError::Ended)?;
-        answer.await.unwrap_or(Err(SendError::Ended))
+        let sent = self.shared.enter(|core| core.send(draft, places));
+        sent.unwrap_or(Err(SendError::Ended))
     }
 
     /// Sends `draft` to every linked peer: signed once, whatever its destination was.
@@ -227,27 +220,21 @@ impl Agent {
     }
 
     /// Receives what happens from now on.
-    ///
-    /// # Errors
-    /// [`AgentError::Ended`].
-    pub async fn subscribe(&self) -> Result<Subscription, AgentError> {
-        self.ask(Command::Subscribe).await
+    pub fn subscribe(&self) -> Subscription {
+        // Of an agent that has ended: a subscription that has ended too.
+        let subscribed = self.shared.enter(|core| core.subscribers.add());
+        subscribed.unwrap_or_else(Subscription::ended)
     }
 
     /// Every peer that was ever seen, in the order of their ids.
-    ///
-    /// # Errors
-    /// [`AgentError::Ended`].
-    pub async fn peers(&self) -> Result<Vec<PeerInfo>, AgentError> {
-        self.ask(Command::Peers).await
+    pub fn peers(&self) -> Vec<PeerInfo> {
+        let core = self.shared.look();
+        core.links.describe(&core.mesh)
     }
 
     /// What was counted so far.
-    ///
-    /// # Errors
-    /// [`AgentError::Ended`].
-    pub async fn stats(&self) -> Result<Stats, AgentError> {
-        self.ask(Command::Stats).await
+    pub fn stats(&self) -> Stats {
+        self.shared.look().stats
     }
 
     /// Waits until at least `count` links are up.
@@ -255,11 +242,10 @@ impl Agent {
     /// # Errors
     /// [`AgentError::Ended`].
     pub async fn linked(&self, count: usize) -> Result<(), AgentError> {
-        let mut events = self.subscribe().await?;
+        let mut events = self.subscribe();
         loop {
             // Asked again after every change rather than counted, so that nothing is missed.
-            let peers = self.peers().await?;
-            if peers.iter().filter(|peer| peer.is_up()).count() >= count {
+            if self.peers().iter().filter(|peer| peer.is_up()).count() >= count {
                 return Ok(());
             }
             while !matches!(
@@ -275,12 +261,9 @@ impl Agent {
     /// # Errors
     /// [`AgentError`], if it had ended already, and why.
     pub async fn shutdown(self, reason: &str) -> Result<Summary, AgentError> {
-        let command = Command::Shutdown {
-            reason: reason.to_owned(),
-            grace: ACKNOWLEDGEMENTS,
-        };
-        // If the driver has ended, its result says why.
-        let _ = self.commands.send(command).await;
+        // If it has ended by itself, its result says why.
+        self.shared
+            .enter(|core| core.begin_leaving(reason, ACKNOWLEDGEMENTS, None));
         self.ended().await
     }
 
@@ -288,24 +271,26 @@ impl Agent {
     ///
     /// # Errors
     /// [`AgentError`]: why it ended.
-    pub async fn ended(self) -> Result<Summary, AgentError> {
-        // Kept until here: the driver ends when the last sender of commands is gone.
-        let Self {
-            commands, driver, ..
-        } = self;
-        let result = driver.await.unwrap_or(Err(AgentError::Ended));
-        drop(commands);
-        result
+    pub async fn ended(mut self) -> Result<Summary, AgentError> {
+        let ended = (&mut self.driver).await;
+        ended.unwrap_or(Err(AgentError::Ended))
     }
+}
 
-    async fn ask<T>(
-        &self,
-        command: impl FnOnce(oneshot::Sender<T>) -> Command,
-    ) -> Result<T, AgentError> {
-        let (reply, answer) = oneshot::channel();
-        let sent = self.commands.send(command(reply)).await;
-        sent.map_err(|_| AgentError::Ended)?;
-        answer.await.map_err(|_| AgentError::Ended)
+impl Drop for Agent {
+    /// The agent leaves without waiting for acknowledgements.
+    fn drop(&mut self) {
+        self.shared
+            .enter(|core| core.begin_leaving("the program has ended", Duration::ZERO, None));
+    }
+}
+
+impl std::fmt::Debug for Agent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Agent")
+            .field("id", &self.id)
+            .field("session", &self.session)
+            .finish_non_exhaustive()
     }
 }
 

@@ -138,8 +138,13 @@ impl<W: Ord + Clone, F: Clone> Network<W, F> {
         if self.next_at()? > now {
             return None;
         }
+        let ((at, _), (wire, frame)) = self.in_flight.pop_first()?;
         self.counts.delivered += 1;
-        self.in_flight.pop_first().map(|(_, parcel)| parcel)
+        if self.last_arrival.get(&wire) == Some(&at) {
+            // Nothing sent from now on can overtake it: idle wires cost nothing.
+            self.last_arrival.remove(&wire);
+        }
+        Some((wire, frame))
     }
 
     /// How many frames are in flight.

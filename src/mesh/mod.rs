@@ -20,6 +20,8 @@ mod guard;
 mod heartbeat;
 mod life;
 mod machine;
+#[cfg(test)]
+mod message_tests;
 mod messages;
 mod outgoing;
 mod peer;

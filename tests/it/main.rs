@@ -13,6 +13,7 @@ mod interop_witness;
 mod layers;
 mod live;
 mod mesh;
+mod mesh_sim;
 mod message_fixtures;
 mod python;
 mod raw_peer;

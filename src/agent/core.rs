@@ -1,0 +1,273 @@
+//! The state of an agent, and the one way to change it.
+//!
+//! Readers of links, callers of `send` and the driver's loop all do the same: [`Shared::enter`]
+//! locks the state, lets one thing happen, and ends the round:
+//!
+//! 1. What happened is told to the mesh; its outputs become witness entries and effects.
+//! 2. The witness is written.
+//! 3. Only then are the effects let out: transmit, deliver.
+//!
+//! A lock held for some microseconds, not a queue to a task of its own: that would be two hops
+//! between tasks more each way, which is what a round trip on one host consists of. Nothing
+//! inside waits for a peer, a subscriber or the server: all queues it writes to are bounded and
+//! either hold a place already or are not waited for.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinSet;
+
+use super::effects::{Directory, Effect};
+use super::event::{AgentEvent, Subscribers};
+use super::keyring::Keyring;
+use super::links::Links;
+use super::{AgentError, Stats};
+use crate::identity::{AgentId, KeyPair, Session, SwarmName};
+use crate::link::Endpoint;
+use crate::mesh::{Mesh, Output};
+use crate::message::Timestamp;
+use crate::signal::ClientFrame;
+use crate::swarm::SdpDetail;
+use crate::witness::{Entry, Log};
+
+/// The state, shared by an agent's handle and its tasks.
+pub(super) struct Shared {
+    core: Mutex<Core>,
+    /// The driver has to look again: a deadline has moved forward, or the agent is to leave.
+    changed: Notify,
+}
+
+/// The whole state of an agent.
+pub(super) struct Core {
+    pub(super) me: AgentId,
+    pub(super) swarm: SwarmName,
+    pub(super) session: Session,
+    pub(super) key: KeyPair,
+    pub(super) keyring: Arc<Keyring>,
+    pub(super) endpoint: Endpoint,
+    pub(super) mesh: Mesh,
+    /// Taken when the agent has left: nothing is witnessed, and so nothing done, any more.
+    pub(super) witness: Option<Log>,
+    pub(super) sdp_detail: SdpDetail,
+    pub(super) links: Links,
+    pub(super) directory: Directory,
+    pub(super) subscribers: Subscribers,
+    pub(super) stats: Stats,
+    pub(super) signal_queue: mpsc::Sender<ClientFrame>,
+    pub(super) tasks: JoinSet<()>,
+    pub(super) effects: Vec<Effect>,
+    pub(super) leaving: Option<Leaving>,
+    /// What the driver sleeps until.
+    pub(super) armed: Instant,
+    /// Read once a round: all that happens in a round happens at one time.
+    pub(super) now: Instant,
+    pub(super) wall: Timestamp,
+}
+
+/// On the way out.
+pub(super) struct Leaving {
+    pub(super) reason: String,
+    pub(super) deadline: Instant,
+    pub(super) why: Option<AgentError>,
+}
+
+impl Shared {
+    pub(super) fn new(core: Core) -> Self {
+        Self {
+            core: Mutex::new(core),
+            changed: Notify::new(),
+        }
+    }
+
+    /// Lets one thing happen, and ends the round. `None` once the agent has ended.
+    pub(super) fn enter<T>(&self, act: impl FnOnce(&mut Core) -> T) -> Option<T> {
+        let mut core = self.look();
+        core.witness.as_ref()?;
+        core.read_clocks();
+        let result = act(&mut core);
+        core.end_round();
+        if core.may_leave() || core.deadline() < core.armed {
+            self.changed.notify_one();
+        }
+        Some(result)
+    }
+
+    /// The state, to read or, at the very end, to take apart.
+    pub(super) fn look(&self) -> MutexGuard<'_, Core> {
+        // A panic inside would be a bug of ours; what other tasks find is still consistent
+        // enough to say goodbye with.
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until the driver has to look again.
+    pub(super) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+}
+
+impl Core {
+    /// When something is due.
+    pub(super) fn deadline(&self) -> Instant {
+        let leaving = self.leaving.as_ref().map(|leaving| leaving.deadline);
+        [self.mesh.timeout(), self.links.candidates_due(), leaving]
+            .into_iter()
+            .flatten()
+            .fold(self.now + IDLE, Instant::min)
+    }
+
+    /// Whether it is time to go: told to, and all is acknowledged or the patience is over.
+    pub(super) fn may_leave(&self) -> bool {
+        self.leaving.as_ref().is_some_and(|leaving| {
+            leaving.deadline <= self.now || self.mesh.peers().all(|peer| peer.unacked == 0)
+        })
+    }
+
+    pub(super) fn begin_leaving(&mut self, reason: &str, grace: Duration, why: Option<AgentError>) {
+        if self.leaving.is_none() {
+            self.leaving = Some(Leaving {
+                reason: reason.to_owned(),
+                deadline: self.now + grace,
+                why,
+            });
+        }
+    }
+
+    pub(super) fn read_clocks(&mut self) {
+        self.now = Instant::now();
+        self.wall = wall_clock();
+    }
+
+    fn end_round(&mut self) {
+        self.mesh.tick(self.now);
+        self.drain_mesh();
+        self.flush_candidates();
+        self.commit_and_release();
+        while self.tasks.try_join_next().is_some() {}
+    }
+
+    /// Writes the witness, a write to the page cache of some microseconds, and lets out what it
+    /// now has. What cannot be witnessed is not done: the agent ends instead.
+    pub(super) fn commit_and_release(&mut self) {
+        match self.witness.as_mut().map(Log::commit) {
+            Some(Ok(())) => self.release(),
+            None => self.effects.clear(),
+            Some(Err(err)) => {
+                self.effects.clear();
+                tracing::error!(%err, "the witness cannot be written");
+                let why = Some(AgentError::Witness(err));
+                self.leaving = None;
+                self.begin_leaving("the witness cannot be written", Duration::ZERO, why);
+            }
+        }
+    }
+
+    /// Does what the mesh says, in order.
+    pub(super) fn drain_mesh(&mut self) {
+        while let Some(output) = self.mesh.poll() {
+            self.on_output(output);
+        }
+    }
+
+    fn on_output(&mut self, output: Output) {
+        match output {
+            Output::Dial {
+                peer,
+                session,
+                link,
+            } => self.dial(peer, session, link),
+            Output::AskForOffer { peer } => {
+                let from = self.me.clone();
+                let frame = ClientFrame::PleaseOffer { from, to: peer };
+                self.effects.push(Effect::Signal(frame));
+            }
+            Output::Close { link, why } => self.close_link(link, why.as_str()),
+            Output::PeerUp { peer, link } => self.peer_up(peer, link),
+            Output::PeerDown { peer, link, why } => self.peer_down(peer, link, why),
+            Output::PeerUnhealthy { peer, link } => self.state_changed(&peer, link, "unhealthy"),
+            Output::PeerRecovered { peer, link } => self.state_changed(&peer, link, "recovered"),
+            Output::Acked {
+                peer,
+                destination,
+                up_to,
+            } => self.tell(AgentEvent::Acked {
+                peer,
+                destination,
+                up_to,
+            }),
+            Output::Undelivered {
+                peer,
+                destination,
+                from,
+                to,
+            } => self.tell(AgentEvent::Undelivered {
+                peer,
+                destination,
+                from,
+                to,
+            }),
+            Output::RefusedByPeer {
+                peer,
+                destination,
+                sequence_num,
+                reason,
+            } => {
+                self.stats.refused_by_peers += 1;
+                self.tell(AgentEvent::RefusedByPeer {
+                    peer,
+                    destination,
+                    sequence_num,
+                    reason,
+                });
+            }
+            Output::SendHello { .. }
+            | Output::SendAck { .. }
+            | Output::SendRefused { .. }
+            | Output::SendPing { .. }
+            | Output::SendPong { .. } => self.send_control(output),
+        }
+    }
+
+    fn release(&mut self) {
+        for effect in self.effects.drain(..) {
+            match effect {
+                Effect::Message(place, bytes) => {
+                    place.send(bytes);
+                }
+                Effect::Control(queue, frame) => {
+                    // A peer that takes no control frames for so long is dead; its heartbeat
+                    // will say so.
+                    if queue.try_send(frame).is_err() {
+                        tracing::debug!("a control frame was dropped");
+                    }
+                }
+                Effect::Signal(frame) => {
+                    if self.signal_queue.try_send(frame).is_err() {
+                        tracing::warn!("a signaling frame was dropped; the dial is tried again");
+                    }
+                }
+                Effect::Event(event, permit) => self.subscribers.publish(&event, permit),
+            }
+        }
+    }
+
+    pub(super) fn tell(&mut self, event: AgentEvent) {
+        self.effects.push(Effect::Event(event, None));
+    }
+
+    pub(super) fn testify(&mut self, entry: Entry) {
+        if let Some(witness) = &mut self.witness {
+            witness.append(entry);
+        }
+    }
+}
+
+/// The wall clock, in the wire's precision.
+pub(super) fn wall_clock() -> Timestamp {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let ms = since.map_or(0, |since| since.as_millis());
+    Timestamp::from_unix_ms(i64::try_from(ms).unwrap_or(i64::MAX))
+}
+
+/// How long the driver sleeps when nothing is due.
+const IDLE: Duration = Duration::from_secs(3600);
