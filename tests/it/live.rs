@@ -89,7 +89,7 @@ impl LiveSwarm {
 impl LiveAgent {
     pub(crate) async fn start(builder: Builder) -> Self {
         let agent = builder.start().await.expect("an agent that starts");
-        let events = agent.subscribe().await.unwrap();
+        let events = agent.subscribe();
         Self { agent, events }
     }
 
@@ -114,7 +114,7 @@ impl LiveAgent {
 
     /// The peers that are up, with the link to each.
     pub(crate) async fn links(&self) -> BTreeMap<AgentId, String> {
-        let peers = self.agent.peers().await.unwrap().into_iter();
+        let peers = self.agent.peers().into_iter();
         peers
             .filter(|peer| peer.is_up())
             .map(|peer| (peer.view.id, peer.view.link.expect("it is up").to_string()))
