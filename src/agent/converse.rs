@@ -1,6 +1,7 @@
 //! What travels over links: messages out, messages in, control frames, goodbyes.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
@@ -67,13 +68,16 @@ impl Core {
     }
 
     fn queue(&mut self, link: LinkId, place: Option<mpsc::OwnedPermit<Bytes>>, bytes: Bytes) {
-        let place = place.or_else(|| {
-            // The link came up after the caller had queued up for the others; its queue is new.
-            let made = self.links.get(link)?.made.as_ref()?;
-            made.messages.clone().try_reserve_owned().ok()
-        });
+        let Some(made) = self.links.get(link).and_then(|link| link.made.as_ref()) else {
+            return;
+        };
+        // A link that came up after the caller had queued up for the others has a new queue.
+        let place = place.or_else(|| made.messages.clone().try_reserve_owned().ok());
         match place {
-            Some(place) => self.effects.push(Effect::Message(place, bytes)),
+            Some(place) => {
+                let way = Arc::clone(&made.way);
+                self.effects.push(Effect::Message(way, place, bytes));
+            }
             None => tracing::warn!(%link, "no room in the queue of a new link"),
         }
     }

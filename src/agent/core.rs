@@ -233,9 +233,7 @@ impl Core {
     fn release(&mut self) {
         for effect in self.effects.drain(..) {
             match effect {
-                Effect::Message(place, bytes) => {
-                    place.send(bytes);
-                }
+                Effect::Message(way, place, bytes) => way.send(place, bytes),
                 Effect::Control(queue, frame) => {
                     // A peer that takes no control frames for so long is dead; its heartbeat
                     // will say so.

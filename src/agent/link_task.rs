@@ -10,6 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::control::Control;
 use super::core::Shared;
+use super::effects::Outgoing;
 use super::keyring::Keyring;
 use crate::identity::{AgentId, LinkId};
 use crate::link::{CandidateLine, Endpoint, Link, LinkError, LinkEvent, LinkEvents};
@@ -196,13 +197,13 @@ enum Ended {
 /// channel must not hold up acknowledgements. Ends when both queues are closed and drained.
 pub(super) async fn write(
     link: Link,
+    way: Arc<Outgoing>,
     mut messages: mpsc::Receiver<Bytes>,
     mut control: mpsc::Receiver<String>,
 ) {
     let messages = async {
         while let Some(bytes) = messages.recv().await {
-            let text = std::str::from_utf8(&bytes).expect("signed messages are UTF-8");
-            if let Err(err) = link.send_message(text).await {
+            if let Err(err) = way.send_queued(&bytes).await {
                 tracing::debug!(%err, "message not sent");
                 return;
             }

@@ -1,7 +1,7 @@
 //! The links of an agent: queues, tasks, and what is known of each.
 
 use std::collections::HashMap;
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use super::PeerInfo;
 use super::core::Shared;
+use super::effects::Outgoing;
 use super::link_task::{Order, write};
 use crate::identity::{AgentId, LinkId, Session};
 use crate::link::{CandidateLine, Link};
@@ -48,6 +49,7 @@ pub(super) struct Active {
 /// A link that can be written to.
 pub(super) struct Made {
     pub(super) link: Link,
+    pub(super) way: Arc<Outgoing>,
     pub(super) messages: mpsc::Sender<Bytes>,
     pub(super) control: mpsc::Sender<String>,
     writer: tokio::task::JoinHandle<()>,
@@ -58,9 +60,12 @@ impl Made {
     pub(super) fn start(link: Link) -> Self {
         let (messages, messages_out) = mpsc::channel(QUEUED_MESSAGES);
         let (control, control_out) = mpsc::channel(QUEUED_CONTROL);
-        let writer = tokio::spawn(write(link.clone(), messages_out, control_out));
+        let way = Arc::new(Outgoing::new(link.clone()));
+        let writer = write(link.clone(), Arc::clone(&way), messages_out, control_out);
+        let writer = tokio::spawn(writer);
         Self {
             link,
+            way,
             messages,
             control,
             writer,

@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::FutureExt;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use webrtc::data_channel::{DataChannel, DataChannelEvent, RTCDataChannelInit};
+use webrtc::error::Error;
 use webrtc::peer_connection::{
     PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCIceCandidateInit,
     RTCIceCandidateType, RTCIceConnectionState, RTCIceGatheringState, RTCPeerConnectionIceEvent,
@@ -189,6 +191,22 @@ impl Link {
     pub async fn send_message(&self, text: &str) -> Result<(), LinkError> {
         self.check_size(text)?;
         send(&self.0.messaging, text).await
+    }
+
+    /// Sends one message as text if that needs no waiting, and says whether it did.
+    ///
+    /// # Errors
+    /// As for [`send_message`](Self::send_message).
+    pub fn try_send_message(&self, text: &str) -> Result<bool, LinkError> {
+        self.check_size(text)?;
+        // The engine's call waits for the lock of its state, and, once it has sent, yields, which
+        // [`ConnectionRuntime`] makes a no-op. So not ready means not sent.
+        match self.0.messaging.try_send_text(text).now_or_never() {
+            Some(Ok(())) => Ok(true),
+            None | Some(Err(Error::ErrSendBufferFull)) => Ok(false),
+            Some(Err(Error::ErrDataChannelClosed)) => Err(LinkError::Closed),
+            Some(Err(err)) => Err(engine(err)),
+        }
     }
 
     /// Sends one control frame; waits as [`send_message`](Self::send_message) does.
@@ -503,7 +521,6 @@ impl PeerConnectionEventHandler for Handler {
 }
 
 async fn send(channel: &Arc<dyn DataChannel>, text: &str) -> Result<(), LinkError> {
-    use webrtc::error::Error;
     channel.send_text(text).await.map_err(|err| match err {
         Error::ErrDataChannelClosed => LinkError::Closed,
         other => engine(other),
@@ -528,11 +545,11 @@ fn state_name(state: RTCPeerConnectionState) -> Option<&'static str> {
     })
 }
 
-fn engine(err: webrtc::error::Error) -> LinkError {
+fn engine(err: Error) -> LinkError {
     LinkError::Engine(err.to_string())
 }
 
-fn bad_sdp(what: &'static str) -> impl Fn(webrtc::error::Error) -> LinkError {
+fn bad_sdp(what: &'static str) -> impl Fn(Error) -> LinkError {
     move |err| LinkError::BadSdp {
         what,
         detail: err.to_string(),

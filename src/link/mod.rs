@@ -16,6 +16,7 @@
 mod connection;
 mod demux;
 mod endpoint;
+mod engine;
 pub mod memory;
 mod port;
 mod runtime;

@@ -15,18 +15,18 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use tokio::net::UdpSocket;
 use tokio::sync::Notify;
-use tokio::task::JoinSet;
 use webrtc::runtime::{AsyncUdpSocket, RecvMeta, Transmit};
 
 use super::demux::{ConnectionId, Demux};
+use super::engine::Engine;
 use crate::identity::AgentId;
 
-/// The shared port. Its readers run for as long as it is not closed.
+/// The shared port. It reads for as long as it is not closed.
 #[derive(Debug)]
 pub(super) struct Port {
     sockets: Vec<SharedSocket>,
     routes: Mutex<Routes>,
-    readers: Mutex<JoinSet<()>>,
+    engine: Engine,
 }
 
 #[derive(Debug)]
@@ -104,14 +104,13 @@ impl Port {
         let port = Arc::new(Self {
             sockets,
             routes: Mutex::default(),
-            readers: Mutex::default(),
+            engine: Engine::start(),
         });
-        let mut readers = lock(&port.readers);
         for index in 0..port.sockets.len() {
-            readers.spawn(read(Arc::clone(&port), index));
-            readers.spawn(wake_when_writable(Arc::clone(&port), index));
+            port.engine.spawn(Box::pin(read(Arc::clone(&port), index)));
+            let writable = wake_when_writable(Arc::clone(&port), index);
+            port.engine.spawn(Box::pin(writable));
         }
-        drop(readers);
         Ok((port, granted))
     }
 
@@ -120,10 +119,14 @@ impl Port {
         self.sockets.iter().map(|socket| socket.address)
     }
 
-    /// Stops the readers; datagrams that arrive later are left to the kernel.
+    /// Where the connections' loops run.
+    pub(super) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Stops reading, and every connection that was not closed.
     pub(super) async fn close(&self) {
-        let mut readers = std::mem::take(&mut *lock(&self.readers));
-        readers.shutdown().await;
+        self.engine.stop().await;
     }
 
     fn deliver(&self, index: usize, sender: SocketAddr, datagram: &[u8]) {
@@ -175,6 +178,11 @@ impl Seat {
             index,
             believed,
         })
+    }
+
+    /// Where the connection's loop runs.
+    pub(super) fn engine(&self) -> &Engine {
+        self.port.engine()
     }
 
     /// The connection's loop begins a new round.

@@ -50,7 +50,7 @@ impl Runtime for ConnectionRuntime {
     }
 
     fn spawn(&self, future: Boxed<'static, ()>) -> Box<dyn JoinHandle> {
-        TokioRuntime.spawn(future)
+        Box::new(self.seat.engine().spawn(future))
     }
 
     fn wrap_tcp_listener(
@@ -86,6 +86,13 @@ impl Runtime for ConnectionRuntime {
 
     fn block_on(&self, future: Pin<Box<dyn Future<Output = ()> + '_>>) {
         TokioRuntime.block_on(future);
+    }
+
+    /// No yielding: what paces a sender here is the bound on the send buffer. And a call that
+    /// never waits after it has sent can be made without waiting, see
+    /// [`Link::try_send_message`](super::Link::try_send_message).
+    fn yield_now(&self) -> Boxed<'static, ()> {
+        Box::pin(std::future::ready(()))
     }
 
     fn name(&self) -> &'static str {
