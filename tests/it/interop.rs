@@ -209,7 +209,7 @@ fn drafts() -> Vec<Map<String, Value>> {
         json!({"text": "\u{0}\u{1f}\u{7f}\u{2028}\u{feff}\u{ffff}\u{10ffff} \"\\/\u{8}\u{c}\n\r\t 兄弟 👩‍👩‍👧‍👦"}),
         json!({"integers": [0, -1, 9007199254740991i64, 9007199254740993i64, i64::MIN, u64::MAX]}),
         json!({"doubles": [-0.0, 0.1, 1e20, 1e21, 123456789012345680000.0, 1e-6, 1e-7, 5e-324,
-            f64::MAX, f64::MIN_POSITIVE, 333333333.33333329, 1e23, 4.5, 2e-3, 9.5e-7, 100.0]}),
+            f64::MAX, f64::MIN_POSITIVE, 333_333_333.333_333_3, 1e23, 4.5, 2e-3, 9.5e-7, 100.0]}),
     ];
     let mut runner = TestRunner::deterministic();
     let any = json_value();
