@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -204,6 +205,7 @@ impl Builder {
         let directory = Directory::default();
         let mut tasks = JoinSet::new();
         tasks.spawn(forward(client.sender(), signal_out));
+        let runtime = Handle::current();
         let shared = Arc::new_cyclic(|agent| {
             Shared::new(Core {
                 me: self.id.clone(),
@@ -220,6 +222,7 @@ impl Builder {
                 subscribers: Subscribers::default(),
                 stats: Stats::default(),
                 signal_queue,
+                runtime,
                 tasks,
                 effects: Vec::new(),
                 leaving: None,

@@ -15,8 +15,9 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use super::effects::{Directory, Effect};
 use super::event::{AgentEvent, Subscribers};
@@ -55,6 +56,8 @@ pub(super) struct Core {
     pub(super) subscribers: Subscribers,
     pub(super) stats: Stats,
     pub(super) signal_queue: mpsc::Sender<ClientFrame>,
+    /// Where the agent lives, whoever enters from another runtime.
+    pub(super) runtime: Handle,
     pub(super) tasks: JoinSet<()>,
     pub(super) effects: Vec<Effect>,
     pub(super) leaving: Option<Leaving>,
@@ -253,6 +256,11 @@ impl Core {
 
     pub(super) fn tell(&mut self, event: AgentEvent) {
         self.effects.push(Effect::Event(event, None));
+    }
+
+    /// Runs a task for as long as the agent lives.
+    pub(super) fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
+        self.tasks.spawn_on(task, &self.runtime)
     }
 
     pub(super) fn testify(&mut self, entry: Entry) {

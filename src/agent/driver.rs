@@ -101,7 +101,9 @@ impl Core {
 
     /// All tasks of the agent, those that close its links among them.
     fn end_links(&mut self) -> JoinSet<()> {
-        self.links.end_all(&mut self.tasks);
+        for link in self.links.remove_all() {
+            self.spawn(link.end());
+        }
         std::mem::take(&mut self.tasks)
     }
 

@@ -192,7 +192,7 @@ impl Core {
             orders: orders_out,
             agent: self.links.agent(),
         };
-        let reader = self.tasks.spawn(reader.run(begin));
+        let reader = self.spawn(reader.run(begin));
         self.links.insert(
             id,
             Active {
@@ -248,7 +248,7 @@ impl Core {
         let Some(active) = self.links.get_mut(id) else {
             return;
         };
-        active.made = Some(Made::start(made));
+        active.made = Some(Made::start(made, &self.runtime));
         let body = SdpBody {
             swarm: self.swarm.clone(),
             from: self.me.clone(),
@@ -334,9 +334,11 @@ impl Core {
     }
 
     pub(super) fn close_link(&mut self, link: LinkId, why: &str) {
-        let Some(peer) = self.links.end(link, &mut self.tasks) else {
+        let Some(active) = self.links.remove(link) else {
             return;
         };
+        let peer = active.peer.clone();
+        self.spawn(active.end());
         let why = json!({ "reason": why });
         self.testify(testimony::link(
             Event::DatachannelClosed,

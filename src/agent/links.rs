@@ -5,8 +5,9 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use super::PeerInfo;
@@ -57,12 +58,12 @@ pub(super) struct Made {
 
 impl Made {
     /// Starts the writer.
-    pub(super) fn start(link: Link) -> Self {
+    pub(super) fn start(link: Link, runtime: &Handle) -> Self {
         let (messages, messages_out) = mpsc::channel(QUEUED_MESSAGES);
         let (control, control_out) = mpsc::channel(QUEUED_CONTROL);
         let way = Arc::new(Outgoing::new(link.clone()));
         let writer = write(link.clone(), Arc::clone(&way), messages_out, control_out);
-        let writer = tokio::spawn(writer);
+        let writer = runtime.spawn(writer);
         Self {
             link,
             way,
@@ -97,18 +98,12 @@ impl Links {
         self.active.get_mut(&id)
     }
 
-    /// Forgets a link and sees it to its end in a task of its own.
-    pub(super) fn end(&mut self, id: LinkId, tasks: &mut JoinSet<()>) -> Option<AgentId> {
-        let link = self.active.remove(&id)?;
-        let peer = link.peer.clone();
-        tasks.spawn(link.end());
-        Some(peer)
+    pub(super) fn remove(&mut self, id: LinkId) -> Option<Active> {
+        self.active.remove(&id)
     }
 
-    pub(super) fn end_all(&mut self, tasks: &mut JoinSet<()>) {
-        for (_, link) in self.active.drain() {
-            tasks.spawn(link.end());
-        }
+    pub(super) fn remove_all(&mut self) -> Vec<Active> {
+        self.active.drain().map(|(_, link)| link).collect()
     }
 
     /// When the first batch of candidates has to go out.
@@ -139,7 +134,7 @@ impl Links {
 
 impl Active {
     /// Lets the queued frames go out, closes the connection, and ends the tasks.
-    async fn end(self) {
+    pub(super) async fn end(self) {
         if let Some(made) = self.made {
             // The writer ends when it has drained the queues that are dropped here.
             drop((made.messages, made.control));
