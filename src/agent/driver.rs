@@ -101,6 +101,8 @@ impl Core {
 
     /// All tasks of the agent, those that close its links among them.
     fn end_links(&mut self) -> JoinSet<()> {
+        // Callers of `send` get no more places; then the writers can drain their queues and end.
+        self.directory.clear();
         for link in self.links.remove_all() {
             self.spawn(link.end());
         }

@@ -77,6 +77,11 @@ impl Directory {
         queues.remove(peer);
     }
 
+    pub(super) fn clear(&self) {
+        let mut queues = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        queues.clear();
+    }
+
     pub(super) fn queue_of(&self, peer: &AgentId) -> Option<mpsc::Sender<Bytes>> {
         let queues = self.0.read().unwrap_or_else(PoisonError::into_inner);
         queues.get(peer).cloned()
