@@ -73,6 +73,10 @@ impl Control {
     /// One line that says what was found and what was expected.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
         let value = parse_strict(bytes, MAX_CONTROL).map_err(|err| err.to_string())?;
+        if !value.is_object() {
+            // serde would take an array for one, its first item for the type.
+            return Err("found no object, expected one".into());
+        }
         let frame: Self = serde_json::from_value(value).map_err(|err| err.to_string())?;
         frame.check()?;
         Ok(frame)
@@ -215,6 +219,7 @@ mod tests {
             r#"{"type":"ping","t":1,"t":2}"#,
             r#"{"t":1}"#,
             "[]",
+            r#"["ping",1]"#,
             "",
         ] {
             assert!(Control::parse(bad.as_bytes()).is_err(), "{bad}");

@@ -26,7 +26,7 @@ use super::links::Links;
 use super::{AgentError, Stats};
 use crate::identity::{AgentId, KeyPair, Session, SwarmName};
 use crate::link::Endpoint;
-use crate::mesh::{Mesh, Output};
+use crate::mesh::{Mesh, Output, PeerState, PeerView};
 use crate::message::Timestamp;
 use crate::signal::ClientFrame;
 use crate::swarm::SdpDetail;
@@ -122,7 +122,9 @@ impl Core {
     /// Whether it is time to go: told to, and all is acknowledged or the patience is over.
     pub(super) fn may_leave(&self) -> bool {
         self.leaving.as_ref().is_some_and(|leaving| {
-            leaving.deadline <= self.now || self.mesh.peers().all(|peer| peer.unacked == 0)
+            // Who has said goodbye acknowledges nothing any more.
+            let awaited = |peer: &PeerView| peer.unacked > 0 && peer.state != PeerState::Gone;
+            leaving.deadline <= self.now || !self.mesh.peers().any(|peer| awaited(&peer))
         })
     }
 

@@ -77,10 +77,12 @@ impl Core {
         self.read_clocks();
         let leaving = self.leaving.take();
         let (reason, why) = leaving.map_or_else(Default::default, |l| (l.reason, l.why));
-        for farewell in self.mesh.leave(self.now) {
+        let farewells = self.mesh.leave(self.now);
+        // The last acknowledgements go first: a peer lets go of the link at the goodbye.
+        self.drain_mesh();
+        for farewell in farewells {
             self.say_goodbye(&farewell, &reason);
         }
-        self.drain_mesh();
         let goodbye = Goodbye::sign(
             &self.swarm,
             &self.me,

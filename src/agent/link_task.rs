@@ -75,15 +75,21 @@ impl Reader {
             Begin::Answer { offer } => self.endpoint.answer(&self.peer, offer).await,
         };
         let why = match made {
-            Ok((link, events, sdp)) => {
+            Ok((link, mut events, sdp)) => {
                 let described = What::Described {
                     link: link.clone(),
                     sdp,
                 };
-                match self.report(described) {
-                    Ok(()) => self.read(link, events).await,
+                let ended = match self.report(described) {
+                    Ok(()) => self.read(link, &mut events).await,
                     Err(ended) => ended,
+                };
+                if matches!(ended, Ended::NobodyListens) {
+                    // The agent has left, and its link is closing: it waits for what it sent to
+                    // be acknowledged, or for the peer to close first, which shows here only.
+                    while events.recv(true).await != LinkEvent::Closed {}
                 }
+                ended
             }
             Err(err) => Ended::Failed(err),
         };
@@ -98,7 +104,7 @@ impl Reader {
         let _ = self.report(What::Down(why));
     }
 
-    async fn read(&mut self, link: Link, mut events: LinkEvents) -> Ended {
+    async fn read(&mut self, link: Link, events: &mut LinkEvents) -> Ended {
         let permits = Arc::new(Semaphore::new(UNTAKEN_MESSAGES));
         let mut permit = None;
         // Channels are not ordered among each other: messages may overtake the hello.

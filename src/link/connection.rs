@@ -5,20 +5,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use async_trait::async_trait;
-use bytes::Bytes;
 use futures_util::FutureExt;
-use tokio::sync::mpsc;
 use tokio::time::timeout;
-use webrtc::data_channel::{DataChannel, DataChannelEvent, RTCDataChannelInit};
+use webrtc::data_channel::{DataChannel, RTCDataChannelInit};
 use webrtc::error::Error;
 use webrtc::peer_connection::{
-    PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCIceCandidateInit,
-    RTCIceCandidateType, RTCIceConnectionState, RTCIceGatheringState, RTCPeerConnectionIceEvent,
-    RTCPeerConnectionState, RTCSessionDescription,
+    PeerConnection, PeerConnectionBuilder, RTCIceCandidateInit, RTCIceCandidateType,
+    RTCSessionDescription,
 };
 
 use super::endpoint::Endpoint;
+use super::events::{CandidateLine, Handler, LinkEvents};
 use super::port::Seat;
 use super::runtime::{ConnectionRuntime, Hurry};
 use super::sdp;
@@ -36,51 +33,8 @@ struct Inner {
     own_max_message: usize,
     peer_max_message: OnceLock<usize>,
     closed: AtomicBool,
-}
-
-/// What happens on a link, in order per channel.
-pub struct LinkEvents {
-    messaging: Arc<dyn DataChannel>,
-    control: Arc<dyn DataChannel>,
-    connection: mpsc::Receiver<ConnectionEvent>,
-    seat: Seat,
-    open_channels: u8,
-    closed: bool,
-}
-
-/// One thing that happened on a link.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LinkEvent {
-    /// A candidate for the peer, found after the offer or answer was made.
-    Candidate(CandidateLine),
-    /// There are no more candidates.
-    EndOfCandidates,
-    /// Both channels are open. Comes once.
-    Open,
-    /// A message; `is_text` is false for a binary frame, which no message is.
-    Message {
-        /// The bytes as received.
-        bytes: Bytes,
-        /// Whether it came as text.
-        is_text: bool,
-    },
-    /// A control frame.
-    Control(Bytes),
-    /// The connection's state changed, in the words of the W3C specification.
-    State(&'static str),
-    /// The link is down; nothing follows.
-    Closed,
-}
-
-/// A trickled candidate (RFC 8838), as it stands in signaling.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CandidateLine {
-    /// `candidate:…` (RFC 8839, section 5.1).
-    pub candidate: String,
-    /// The media section's identification tag.
-    pub sdp_mid: Option<String>,
-    /// The media section's index.
-    pub sdp_mline_index: Option<u16>,
+    /// The peer has closed, or no path is left: nothing will be acknowledged any more.
+    down: Arc<AtomicBool>,
 }
 
 /// How the packets of a link travel.
@@ -126,13 +80,6 @@ pub enum LinkError {
     /// The engine failed.
     #[error("the WebRTC engine failed: {0}")]
     Engine(String),
-}
-
-/// What the engine's callbacks report.
-enum ConnectionEvent {
-    Candidate(CandidateLine),
-    Gathered,
-    State(RTCPeerConnectionState),
 }
 
 impl Link {
@@ -258,7 +205,9 @@ impl Link {
 
     async fn flushed(&self) {
         for channel in [&self.0.messaging, &self.0.control] {
-            while channel.outstanding_bytes().await.is_ok_and(|n| n > 0) {
+            while !self.0.down.load(Ordering::Acquire)
+                && channel.outstanding_bytes().await.is_ok_and(|n| n > 0)
+            {
                 tokio::time::sleep(FLUSH_CHECK).await;
             }
         }
@@ -267,13 +216,9 @@ impl Link {
     async fn build(endpoint: &Endpoint, peer: &AgentId) -> Result<(Self, LinkEvents), LinkError> {
         let (ufrag, password) = ice_credentials()?;
         let seat = endpoint.seat(peer, &ufrag);
-        let (events_in, events) = mpsc::channel(CONNECTION_EVENTS);
         let hurry = Hurry::default();
-        let handler = Arc::new(Handler {
-            events: events_in,
-            hurry: hurry.clone(),
-            seat: seat.clone(),
-        });
+        let down = Arc::new(AtomicBool::new(false));
+        let (handler, events) = Handler::new(hurry.clone(), seat.clone());
         let runtime = ConnectionRuntime {
             seat: seat.clone(),
             hurry,
@@ -282,7 +227,7 @@ impl Link {
             .with_configuration(endpoint.configuration())
             .with_setting_engine(endpoint.settings(ufrag, password))
             .with_runtime(Arc::new(runtime))
-            .with_handler(handler)
+            .with_handler(Arc::new(handler))
             .with_udp_addrs(endpoint.believed_addresses())
             .with_data_channel_send_buffer_limit(SEND_BUFFER)
             .build()
@@ -317,14 +262,13 @@ impl Link {
                 return Err(engine(err));
             }
         };
-        let events = LinkEvents {
-            messaging: Arc::clone(&messaging),
-            control: Arc::clone(&control),
-            connection: events,
-            seat: seat.clone(),
-            open_channels: 0,
-            closed: false,
-        };
+        let events = LinkEvents::new(
+            &messaging,
+            &control,
+            events,
+            seat.clone(),
+            Arc::clone(&down),
+        );
         let link = Self(Arc::new(Inner {
             connection,
             messaging,
@@ -333,6 +277,7 @@ impl Link {
             own_max_message: options.max_message,
             peer_max_message: OnceLock::new(),
             closed: AtomicBool::new(false),
+            down,
         }));
         Ok((link, events))
     }
@@ -398,128 +343,6 @@ impl fmt::Debug for Link {
     }
 }
 
-impl LinkEvents {
-    /// The next thing that happens; after [`LinkEvent::Closed`], that again. Cancel-safe.
-    ///
-    /// Without `messages` the messaging channel is left unread, which in the end throttles its
-    /// sender, while all else goes on.
-    pub async fn recv(&mut self, messages: bool) -> LinkEvent {
-        loop {
-            if self.closed {
-                return LinkEvent::Closed;
-            }
-            // All three are receivers of queues, which lose nothing when a poll is dropped.
-            let event = tokio::select! {
-                event = self.connection.recv() => self.on_connection(event),
-                event = self.control.poll() => self.on_channel(event, true),
-                event = self.messaging.poll(), if messages => self.on_channel(event, false),
-            };
-            if let Some(event) = event {
-                self.closed = event == LinkEvent::Closed;
-                return event;
-            }
-        }
-    }
-
-    /// Waits until all candidates are known; drops those that come meanwhile, which stand in the
-    /// description.
-    async fn gathered(&mut self) {
-        while let Some(event) = self.connection.recv().await {
-            if matches!(event, ConnectionEvent::Gathered) {
-                return;
-            }
-        }
-    }
-
-    fn on_connection(&mut self, event: Option<ConnectionEvent>) -> Option<LinkEvent> {
-        Some(match event {
-            Some(ConnectionEvent::Candidate(line)) => LinkEvent::Candidate(line),
-            Some(ConnectionEvent::Gathered) => LinkEvent::EndOfCandidates,
-            // `failed` is final: no path carries packets any more.
-            Some(ConnectionEvent::State(
-                RTCPeerConnectionState::Failed | RTCPeerConnectionState::Closed,
-            ))
-            | None => LinkEvent::Closed,
-            Some(ConnectionEvent::State(state)) => LinkEvent::State(state_name(state)?),
-        })
-    }
-
-    fn on_channel(
-        &mut self,
-        event: Option<DataChannelEvent>,
-        is_control: bool,
-    ) -> Option<LinkEvent> {
-        match event {
-            Some(DataChannelEvent::OnOpen) => {
-                self.open_channels += 1;
-                if self.open_channels < 2 {
-                    return None;
-                }
-                self.seat.opened();
-                Some(LinkEvent::Open)
-            }
-            Some(DataChannelEvent::OnMessage(message)) if is_control => {
-                Some(LinkEvent::Control(message.data.freeze()))
-            }
-            Some(DataChannelEvent::OnMessage(message)) => Some(LinkEvent::Message {
-                is_text: message.is_string,
-                bytes: message.data.freeze(),
-            }),
-            Some(DataChannelEvent::OnClose) | None => Some(LinkEvent::Closed),
-            Some(_) => None,
-        }
-    }
-}
-
-struct Handler {
-    events: mpsc::Sender<ConnectionEvent>,
-    hurry: Hurry,
-    seat: Seat,
-}
-
-impl Handler {
-    /// Never waits: it runs inside the connection's own loop. The queue holds more than a
-    /// connection has candidates and states; what does not fit is lost, and time-outs find it.
-    fn report(&self, event: ConnectionEvent) {
-        if self.events.try_send(event).is_err() {
-            tracing::debug!("a connection event was dropped");
-        }
-    }
-}
-
-#[async_trait]
-impl PeerConnectionEventHandler for Handler {
-    async fn on_ice_candidate(&self, event: RTCPeerConnectionIceEvent) {
-        let Ok(candidate) = event.candidate.to_json() else {
-            return;
-        };
-        self.report(ConnectionEvent::Candidate(CandidateLine {
-            candidate: sdp::with_shared_port(&candidate.candidate, |ip| self.seat.port_on(ip)),
-            sdp_mid: candidate.sdp_mid,
-            sdp_mline_index: candidate.sdp_mline_index,
-        }));
-    }
-
-    async fn on_ice_gathering_state_change(&self, state: RTCIceGatheringState) {
-        if state == RTCIceGatheringState::Complete {
-            self.report(ConnectionEvent::Gathered);
-        }
-    }
-
-    async fn on_ice_connection_state_change(&self, state: RTCIceConnectionState) {
-        if state == RTCIceConnectionState::Connected {
-            self.hurry.once();
-        }
-    }
-
-    async fn on_connection_state_change(&self, state: RTCPeerConnectionState) {
-        if state == RTCPeerConnectionState::Connected {
-            self.hurry.once();
-        }
-        self.report(ConnectionEvent::State(state));
-    }
-}
-
 async fn send(channel: &Arc<dyn DataChannel>, text: &str) -> Result<(), LinkError> {
     channel.send_text(text).await.map_err(|err| match err {
         Error::ErrDataChannelClosed => LinkError::Closed,
@@ -533,16 +356,6 @@ fn ice_credentials() -> Result<(String, String), LinkError> {
     let mut random = [0; 24];
     getrandom::fill(&mut random).map_err(|err| LinkError::Engine(err.to_string()))?;
     Ok((hex::encode(&random[..8]), hex::encode(&random[8..])))
-}
-
-fn state_name(state: RTCPeerConnectionState) -> Option<&'static str> {
-    Some(match state {
-        RTCPeerConnectionState::New => "new",
-        RTCPeerConnectionState::Connecting => "connecting",
-        RTCPeerConnectionState::Connected => "connected",
-        RTCPeerConnectionState::Disconnected => "disconnected",
-        _ => return None,
-    })
 }
 
 fn engine(err: Error) -> LinkError {
@@ -574,8 +387,7 @@ const CONTROL_ID: u16 = 1;
 /// Bytes under way per channel before a sender waits: measured as the fast end, and a bound on
 /// what a peer that reads nothing can make this end keep.
 const SEND_BUFFER: usize = 128 * 1024;
-/// Candidates and states of one connection that may wait to be read.
-const CONNECTION_EVENTS: usize = 64;
+
 /// Host candidates take a millisecond.
 const GATHERING: Duration = Duration::from_secs(5);
 /// What a closing link waits for its last bytes to be acknowledged.

@@ -14,7 +14,8 @@ use webrtc::peer_connection::{
     SettingEngineBuilder,
 };
 
-use super::connection::{Link, LinkError, LinkEvents};
+use super::connection::{Link, LinkError};
+use super::events::LinkEvents;
 use super::port::{BindFailed, Port, Seat};
 use crate::identity::AgentId;
 

@@ -17,10 +17,12 @@ mod connection;
 mod demux;
 mod endpoint;
 mod engine;
+mod events;
 pub mod memory;
 mod port;
 mod runtime;
 mod sdp;
 
-pub use connection::{CandidateLine, Link, LinkError, LinkEvent, LinkEvents, Path};
+pub use connection::{Link, LinkError, Path};
 pub use endpoint::{BindError, ChannelOptions, ENOUGH_BUFFER, Endpoint, EndpointConfig, IceServer};
+pub use events::{CandidateLine, LinkEvent, LinkEvents};

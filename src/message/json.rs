@@ -8,6 +8,8 @@ use std::fmt;
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
+use super::shape::MAX_INTEGER;
+
 /// Bytes that are no acceptable JSON text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
@@ -102,11 +104,19 @@ impl<'de> Visitor<'de> for Strict {
         Ok(Value::Bool(value))
     }
 
-    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<Value, E> {
+        if value.unsigned_abs() > MAX_INTEGER {
+            return self.visit_f64(value as f64);
+        }
         Ok(Value::Number(value.into()))
     }
 
-    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+    /// Beyond 2^53 a number is the double that RFC 8785 signs: else digits that no signature
+    /// covers would reach the reader.
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<Value, E> {
+        if value > MAX_INTEGER {
+            return self.visit_f64(value as f64);
+        }
         Ok(Value::Number(value.into()))
     }
 
@@ -168,6 +178,16 @@ mod tests {
         assert_eq!((line, detail.as_str()), (2, "duplicate key \"b\""));
         // The same key by another spelling is the same key.
         assert!(parse(r#"{"a":1,"\u0061":2}"#).is_err());
+    }
+
+    #[test]
+    fn reads_integers_that_are_one_double_as_one_value() {
+        let read = |text| parse(text).unwrap();
+        assert_eq!(read("9007199254740992"), read("9007199254740993"));
+        assert_eq!(read("-9007199254740992"), read("-9007199254740993"));
+        assert_eq!(read("18446744073709551615"), read("18446744073709551616"));
+        assert_eq!(read("9007199254740991"), 9_007_199_254_740_991u64);
+        assert_eq!(read("-9007199254740991"), -9_007_199_254_740_991i64);
     }
 
     #[test]

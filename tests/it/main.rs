@@ -4,10 +4,20 @@
     reason = "what fails a test may panic, in its helpers too"
 )]
 
+mod admission;
 mod cli;
 mod cli_verify;
+mod conversation;
 mod fixtures;
+mod hostile_server;
+mod interop;
+mod interop_witness;
+mod layers;
+mod live;
+mod mesh;
 mod mesh_sim;
 mod message_fixtures;
+mod python;
+mod raw_peer;
 mod sdp_fixtures;
 mod support;
