@@ -3,11 +3,15 @@
 //! Results go to standard output, everything else to standard error. What a verb cannot do is a
 //! [`Failure`](failure::Failure), which decides the exit code.
 
+mod bars;
 mod completions;
 mod failure;
+mod figures;
+mod interrupt;
 mod keygen;
 pub mod limits;
 mod logging;
+mod mesh_up;
 mod output;
 mod schema;
 mod signal;
@@ -54,6 +58,7 @@ pub(crate) struct Globals {
 enum Command {
     Completions(completions::Args),
     Keygen(keygen::Args),
+    Mesh(mesh_up::Args),
     Schema(schema::Args),
     Signal(signal::Args),
     Verify(verify::Args),
@@ -71,6 +76,7 @@ impl Cli {
         let result = logging::start(globals).and_then(|()| match self.command {
             Command::Completions(args) => completions::run(args, globals),
             Command::Keygen(args) => keygen::run(args, globals),
+            Command::Mesh(args) => block_on(mesh_up::run(args, globals)),
             Command::Schema(args) => schema::run(args, globals),
             Command::Signal(args) => block_on(signal::run(args, globals)),
             Command::Verify(args) => verify::run(args, globals),
@@ -81,7 +87,6 @@ impl Cli {
 
 impl Globals {
     /// Whether standard output may be coloured.
-    #[allow(dead_code, reason = "for the verbs that print tables")]
     pub(crate) fn color(&self) -> bool {
         output::color(self, &std::io::stdout())
     }
