@@ -75,8 +75,6 @@ pub(super) async fn report_so_far(running: &RunningSwarm) -> Report {
     });
     let per_link = per_link.collect();
     Report {
-        swarm: running.swarm.name.clone(),
-        agents: running.swarm.agents.len(),
         links: Links {
             expected: formed.open.len() + formed.missing.len(),
             open: formed.open.len(),
@@ -87,14 +85,9 @@ pub(super) async fn report_so_far(running: &RunningSwarm) -> Report {
         per_link,
         messages: messages(&running.agents, course).await,
         resources: used(running.cpu_at_start, formed.open.len()),
-        witness: Witness {
-            entries: 0,
-            root: [0; 32],
-            verified: false,
-        },
         best_effort: running.swarm.channel.is_best_effort(),
-        ok: false,
         failures: failures(&formed, course),
+        ..Report::blank(running.swarm.name.clone(), running.swarm.agents.len())
     }
 }
 

@@ -32,12 +32,6 @@ impl Schedule {
             .checked_add(Duration::from_nanos(nanos))
             .unwrap_or(self.start)
     }
-
-    /// How long it takes from the first probe to the last one.
-    pub(super) fn length(&self) -> Duration {
-        let last = self.due(self.lanes.saturating_sub(1), self.probes.saturating_sub(1));
-        last.saturating_duration_since(self.start)
-    }
 }
 
 /// The running thread. Dropping it ends it.
@@ -122,7 +116,6 @@ mod tests {
         assert_eq!(after(0, 0), Duration::ZERO);
         assert_eq!(after(1, 0), Duration::from_micros(2_500));
         assert_eq!(after(1, 2), Duration::from_micros(22_500));
-        assert_eq!(schedule.length(), Duration::from_micros(27_500));
     }
 
     #[tokio::test]

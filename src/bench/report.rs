@@ -95,6 +95,34 @@ pub struct Witness {
     pub verified: bool,
 }
 
+impl Report {
+    /// One of which nothing is known yet.
+    pub(super) fn blank(swarm: SwarmName, agents: usize) -> Self {
+        Self {
+            swarm,
+            agents,
+            links: Links {
+                expected: 0,
+                open: 0,
+            },
+            setup_ms: 0.0,
+            rtt_us: Percentiles::default(),
+            one_way_us: Percentiles::default(),
+            per_link: Vec::new(),
+            messages: Messages::default(),
+            resources: Resources::default(),
+            witness: Witness {
+                entries: 0,
+                root: [0; 32],
+                verified: false,
+            },
+            best_effort: false,
+            ok: false,
+            failures: Vec::new(),
+        }
+    }
+}
+
 /// The path as it stands in JSON and tables.
 pub fn path_text(path: Path) -> &'static str {
     match path {
@@ -120,15 +148,11 @@ pub(super) mod tests {
     /// A report with every member.
     pub(in super::super) fn sample() -> Report {
         Report {
-            swarm: "two".parse().unwrap(),
-            agents: 2,
             links: Links {
                 expected: 1,
                 open: 1,
             },
             setup_ms: 12.5,
-            rtt_us: Percentiles::default(),
-            one_way_us: Percentiles::default(),
             per_link: vec![LinkReport {
                 a: "a".parse().unwrap(),
                 b: "b".parse().unwrap(),
@@ -136,16 +160,13 @@ pub(super) mod tests {
                 setup_ms: 9.25,
                 rtt_us: Percentiles::default(),
             }],
-            messages: Messages::default(),
-            resources: Resources::default(),
             witness: Witness {
                 entries: 10,
                 root: [0xab; 32],
                 verified: true,
             },
-            best_effort: false,
             ok: true,
-            failures: Vec::new(),
+            ..Report::blank("two".parse().unwrap(), 2)
         }
     }
 

@@ -23,6 +23,7 @@ use super::pacer::Schedule;
 use super::progress::Progress;
 use super::report::Report;
 use super::resources;
+use super::stats::Latencies;
 use super::{Course, probe};
 use crate::agent::{Agent, AgentError, StartError};
 use crate::identity::{AgentId, KeyPair, Roster};
@@ -93,14 +94,14 @@ pub enum RunError {
         source: AgentError,
     },
     /// A measurement needs a link that did not come up.
-    #[error("only {open} of {expected} links came up in {} s: nothing can be measured", .patience.as_secs())]
+    #[error("only {open} of {expected} links came up in {} s: nothing can be measured", .waited.as_secs())]
     Links {
         /// How many were up.
         open: usize,
         /// How many should be.
         expected: usize,
         /// How long they had.
-        patience: Duration,
+        waited: Duration,
     },
     /// What a floor is measured with failed.
     #[error("the floor of {what} could not be measured: {detail}")]
@@ -256,6 +257,15 @@ impl RunningSwarm {
     /// Where the witness logs are.
     pub fn witness_folder(&self) -> &Path {
         &self.place.path
+    }
+
+    /// All round trips that were measured.
+    pub(super) fn rtt(&self) -> Latencies {
+        let mut rtt = Latencies::new();
+        for lane in self.course.iter().flat_map(|course| &course.lanes) {
+            rtt.add(&lane.measured().rtt);
+        }
+        rtt
     }
 
     /// The report so far: without the witness, which is still being written. For showing what

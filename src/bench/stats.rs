@@ -35,6 +35,15 @@ impl Latencies {
         Self(Histogram::new(DIGITS).expect("three digits are within what a histogram can"))
     }
 
+    /// Those of `samples`, in microseconds.
+    pub(super) fn of_micros(samples: &[f64]) -> Self {
+        let mut latencies = Self::new();
+        for us in samples {
+            latencies.record(Duration::from_secs_f64(us / 1e6));
+        }
+        latencies
+    }
+
     /// Adds one; what is longer than [`LONGEST`] counts as that.
     pub fn record(&mut self, latency: Duration) {
         let micros = latency.min(LONGEST).as_micros();
