@@ -4,6 +4,7 @@
 //! [`Failure`](failure::Failure), which decides the exit code.
 
 mod bars;
+mod bench;
 mod completions;
 mod failure;
 mod figures;
@@ -56,6 +57,7 @@ pub(crate) struct Globals {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Bench(bench::Args),
     Completions(completions::Args),
     Keygen(keygen::Args),
     Mesh(mesh_up::Args),
@@ -74,6 +76,7 @@ impl Cli {
     pub fn run(self) -> ExitCode {
         let globals = &self.globals;
         let result = logging::start(globals).and_then(|()| match self.command {
+            Command::Bench(args) => block_on(bench::run(args, globals)),
             Command::Completions(args) => completions::run(args, globals),
             Command::Keygen(args) => keygen::run(args, globals),
             Command::Mesh(args) => block_on(mesh_up::run(args, globals)),
