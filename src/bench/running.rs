@@ -366,3 +366,70 @@ impl RunError {
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Between the decision to probe and the first probe: all tasks are waiting by then.
 const LEAD: Duration = Duration::from_millis(20);
+
+#[cfg(test)]
+mod tests {
+    use super::super::progress::Quiet;
+    use super::*;
+
+    fn options() -> Options {
+        Options {
+            witness: WitnessPlace::Throwaway,
+            ..Options::default()
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_link_that_cannot_come_up_is_named_and_makes_the_report_say_no() {
+        let swarm = Swarm::full_mesh("fault".parse().unwrap(), 3);
+        let options = Options {
+            patience: Duration::from_secs(3),
+            ..options()
+        };
+        // The second agent knows the third under a key that is not its own.
+        let wrong = |me: &AgentId, roster: &Roster| {
+            let other = KeyPair::from_secret(&[9; 32]).public_key();
+            let agents = roster.iter().map(|(id, key)| {
+                let is_wrong = me.as_str() == "agent-02" && id.as_str() == "agent-03";
+                (id.clone(), if is_wrong { other } else { *key })
+            });
+            Roster::new(agents).unwrap()
+        };
+        let progress = Arc::new(Quiet);
+        let mut running = RunningSwarm::launch_believing(&swarm, options, progress, wrong)
+            .await
+            .unwrap();
+        let formed = running.form().await.unwrap();
+        assert_eq!((formed.open.len(), formed.missing.len()), (2, 1));
+        running
+            .probe_with(3, 64, Duration::from_millis(1))
+            .await
+            .unwrap();
+        let report = running.finish().await.unwrap();
+        assert!(!report.ok);
+        assert_eq!((report.links.expected, report.links.open), (3, 2));
+        let failures = report.failures.join("\n");
+        assert!(
+            failures.contains("no link between agent-02 and agent-03"),
+            "{failures}"
+        );
+        assert!(failures.contains("links: 2 of 3 opened"), "{failures}");
+        // The others were measured all the same.
+        assert_eq!((report.rtt_us.count, report.messages.lost), (6, 0));
+        assert!(report.witness.verified);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_port_in_use_is_told_with_the_agent_that_wanted_it() {
+        let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let mut swarm = Swarm::full_mesh("ports".parse().unwrap(), 2);
+        swarm.agents[1].udp_port = Some(taken.local_addr().unwrap().port());
+        let run = run_swarm(&swarm, options(), Quiet).await;
+        let err = run.unwrap_err();
+        assert!(matches!(&err, RunError::Start { agent, .. } if agent.as_str() == "agent-02"));
+        assert!(
+            !err.is_bad_input() && err.to_string().contains("in use"),
+            "{err}"
+        );
+    }
+}

@@ -1,10 +1,12 @@
 //! `ifswarm bench`: figures beside the floors they stand on, of one run on one machine.
 
 use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::anyhow;
 use clap::ValueEnum;
 use comfy_table::Cell;
 
@@ -15,7 +17,7 @@ use super::interrupt::Interrupt;
 use super::mesh_up::{descriptors, duration, failed, interrupted, json, verdict};
 use super::{Globals, limits, output};
 use crate::bench::{
-    Assertion, BenchOptions, BenchReport, Figures, Scenario, bench, blank, is_debug,
+    Assertion, BenchOptions, BenchReport, Figures, Scenario, bench, blank, is_debug, page, rows,
 };
 use crate::swarm::{MAX_AGENTS, MIN_AGENTS};
 
@@ -42,7 +44,7 @@ pub(crate) struct Args {
     json: bool,
     /// Write a page with plots, one file that needs no other
     #[arg(long, value_name = "FILE.html")]
-    report: Option<std::path::PathBuf>,
+    report: Option<PathBuf>,
     /// End with 1 unless this holds, such as 'rtt.p95<50ms' (may be given several times)
     ///
     /// A figure of the JSON report, one of < <= > >= ==, a number, and us, ms, s or /s if it has a
@@ -75,6 +77,9 @@ pub(crate) async fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCod
         rate: args.rate,
     };
     let assertions = read(&args.assertions, options)?;
+    if let Some(path) = &args.report {
+        writable(path)?;
+    }
     limits::raise_descriptors(descriptors(args.peers)).map_err(impossible)?;
     if is_debug() {
         eprintln!(
@@ -96,6 +101,12 @@ pub(crate) async fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCod
         }
     }
     report.mesh.ok = report.mesh.failures.is_empty();
+    if let Some(path) = &args.report {
+        let written = std::fs::write(path, page(&report, &command()));
+        written.map_err(|err| {
+            impossible(err).context(format!("{} cannot be written", path.display()))
+        })?;
+    }
     if args.json {
         output::print(&json(&report)?)?;
     } else {
@@ -117,6 +128,38 @@ fn read(texts: &[String], options: BenchOptions) -> anyhow::Result<Vec<Assertion
     read.collect()
 }
 
+/// Whether a page can be written there, as far as that shows before: a measurement takes its time.
+fn writable(path: &Path) -> anyhow::Result<()> {
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    if path.is_dir() {
+        let path = path.display();
+        return Err(unusable(anyhow!(
+            "{path} is a folder: name a file in it for --report"
+        )));
+    }
+    if !folder.is_dir() {
+        let (path, folder) = (path.display(), folder.display());
+        return Err(unusable(anyhow!(
+            "{path} cannot be written: there is no folder {folder}"
+        )));
+    }
+    Ok(())
+}
+
+/// The command line of this process, as a shell would take it.
+fn command() -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@".contains(c);
+    let args = std::env::args().skip(1).map(|arg| match arg {
+        arg if !arg.is_empty() && arg.chars().all(plain) => arg,
+        arg => format!("'{}'", arg.replace('\'', r"'\''")),
+    });
+    let args: Vec<_> = args.collect();
+    format!("ifswarm {}", args.join(" "))
+}
+
 /// All figures, each beside its floor.
 fn text(report: &BenchReport, assertions: usize, color: bool) -> String {
     let (machine, load) = (&report.machine, report.load);
@@ -134,11 +177,14 @@ fn text(report: &BenchReport, assertions: usize, color: bool) -> String {
     );
     let mut table = figures::table(&["figure", "measured", "floor", "ratio"], color);
     for row in rows(report) {
+        let indent = if row.is_detail { "  " } else { "" };
+        let floor = row.floor.map(|(_, text)| text);
+        let ratio = row.ratio.map(|ratio| format!("{ratio:.2}"));
         table.add_row([
-            Cell::new(row.what),
-            number(row.measured),
-            number(row.floor),
-            number(row.ratio),
+            Cell::new(format!("{indent}{}", row.name)),
+            number(row.measured.1),
+            number(floor.unwrap_or_default()),
+            number(ratio.unwrap_or_default()),
         ]);
     }
     let _ = writeln!(text, "{table}");
@@ -166,95 +212,6 @@ fn text(report: &BenchReport, assertions: usize, color: bool) -> String {
         let _ = writeln!(text, "{assertions} asserted");
     }
     text + &figures::verdict(&report.mesh.failures, color)
-}
-
-/// A figure as it is shown, here and on the page.
-struct Row {
-    what: String,
-    measured: String,
-    floor: String,
-    ratio: String,
-}
-
-fn rows(report: &BenchReport) -> Vec<Row> {
-    let mut rows = Vec::new();
-    let mut row = |what: String, measured: String, floor: String, ratio: Option<f64>| {
-        let ratio = ratio.map(|ratio| format!("{ratio:.2}")).unwrap_or_default();
-        rows.push(Row {
-            what,
-            measured,
-            floor,
-            ratio,
-        });
-    };
-    let floors = report.floors;
-    let signed_rtt = format!("{:.0} µs", floors.signed_rtt_us());
-    if let Some(rtt) = report.unloaded_rtt_us {
-        let ratio = report.unloaded_rtt_ratio;
-        let what = "signed round trip, one at a time, p50".into();
-        row(what, micros(rtt.p50), signed_rtt.clone(), ratio);
-    }
-    let rtt = report.mesh.rtt_us;
-    if rtt.count > 0 {
-        let rate = report.load.rate_per_link;
-        let what = format!("on every link at {rate}/s, p50");
-        row(what, micros(rtt.p50), signed_rtt, report.rtt_ratio);
-        for (name, found) in [("p95", rtt.p95), ("p99", rtt.p99), ("longest", rtt.max)] {
-            row(format!("  {name}"), micros(found), String::new(), None);
-        }
-    }
-    if report.throughput.is_some() {
-        let what = "signed messages on one link".into();
-        let measured = per_second(report.messages_per_second);
-        let floor = per_second(floors.messages_per_second());
-        row(what, measured, floor, report.messages_per_second_ratio);
-    }
-    if let Some(broadcast) = report.broadcast {
-        let what = format!("broadcast to {}, deliveries", broadcast.receivers);
-        let measured = per_second(broadcast.deliveries_per_second);
-        let floor = per_second(floors.deliveries_per_second(report.machine.cores));
-        row(
-            what,
-            measured,
-            floor,
-            Some(broadcast.deliveries_per_second_ratio),
-        );
-        let last = broadcast.last_receiver_us;
-        let floor = floors.last_receiver_us(broadcast.receivers, report.machine.cores);
-        let (measured, floor) = (micros(last.p50), format!("{floor:.0} µs"));
-        let ratio = Some(broadcast.last_receiver_ratio);
-        row(
-            "  until the last has it, p50".into(),
-            measured,
-            floor,
-            ratio,
-        );
-    }
-    if let Some(formation) = report.formation {
-        let what = format!(
-            "mesh of {} formed, median of {}",
-            report.mesh.agents, formation.runs
-        );
-        row(
-            what,
-            format!("{:.1} ms", formation.median_ms),
-            String::new(),
-            None,
-        );
-        let floor = format!("{:.1} ms", floors.datachannel_setup_ms);
-        let measured = format!("{:.1} ms", formation.link_p50_ms);
-        let ratio = Some(formation.link_p50_ratio);
-        row("  each link, p50".into(), measured, floor, ratio);
-    }
-    rows
-}
-
-fn micros(us: u64) -> String {
-    format!("{} µs", grouped(us))
-}
-
-fn per_second(rate: f64) -> String {
-    format!("{}/s", grouped(rate as u64))
 }
 
 fn peers(text: &str) -> Result<usize, String> {

@@ -5,5 +5,6 @@
 )]
 
 mod fixtures;
+mod mesh_up;
 mod message_fixtures;
 mod support;
