@@ -38,8 +38,8 @@ pub use progress::{Progress, Quiet};
 pub use report::{LinkReport, Links, Messages, Report, Witness, path_text};
 pub use resources::Resources;
 pub use rows::{Row, rows};
-pub use running::{Options, RunError, RunningSwarm, run_swarm};
-pub use stats::{LONGEST, Latencies, Percentiles};
+pub use running::{Options, RunError, RunningSwarm, run_swarm, wall_clock};
+pub use stats::{LONGEST, Latencies, Percentiles, grouped};
 pub use suite::{
     BenchOptions, BenchReport, Broadcast, Formation, Load, Scenario, Throughput, bench, blank,
 };

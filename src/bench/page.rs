@@ -4,17 +4,23 @@ use std::fmt::Write as _;
 
 use super::plot::{self, Bar, escaped};
 use super::rows::{Row, rows};
+use super::stats::grouped;
 use super::suite::BenchReport;
+use crate::message::Timestamp;
 
-/// The page. `command` is how it was made, so that others can make it again.
-pub fn page(report: &BenchReport, command: &str) -> String {
+/// The page. `command` is how it was made, so that others can make it again; `measured` when.
+pub fn page(report: &BenchReport, command: &str, measured: Timestamp) -> String {
     let mut page = String::from(HEAD);
     let (machine, load) = (&report.machine, report.load);
     let verdict = if report.mesh.ok { "ok" } else { "failed" };
     let _ = write!(
         page,
         r#"<h1>ifswarm bench</h1><p class="lead">{} agents in one process, payloads of {} B (signed messages of {} B), {} s per scenario, {} build <span class="{verdict}">{verdict}</span></p>"#,
-        report.mesh.agents, load.payload, load.message, load.seconds, machine.profile
+        report.mesh.agents,
+        grouped(load.payload as u64),
+        grouped(load.message as u64),
+        load.seconds,
+        machine.profile
     );
     if machine.profile == "debug" {
         page.push_str(r#"<p class="warning">A debug build: these figures say little.</p>"#);
@@ -29,7 +35,7 @@ pub fn page(report: &BenchReport, command: &str) -> String {
     section_of_bars(&mut page, &rows);
     section_of_rows(&mut page, &rows);
     section_of_floors(&mut page, report);
-    section_of_run(&mut page, report, command);
+    section_of_run(&mut page, report, command, measured);
     page + "</main></body></html>\n"
 }
 
@@ -46,7 +52,7 @@ fn section_of_curves(page: &mut String, report: &BenchReport) {
             r#"<span><i style="background:{}"></i>{} <small>{} samples</small></span>"#,
             plot::color(n),
             escaped(name),
-            all.count()
+            grouped(all.count())
         );
     }
     let rate = report.load.rate_per_link;
@@ -64,9 +70,8 @@ fn section_of_bars(page: &mut String, rows: &[Row]) {
     if !bars.is_empty() {
         let _ = write!(
             page,
-            "<h2>Beside the floors</h2>{}<p class=\"note\">A floor is what the figure can never \
-             beat, measured in the same process. Times are better the closer they come to it from \
-             above, rates from below.</p>",
+            "<h2>Beside what is possible at best</h2>{}<p class=\"note\">At best: what a figure can never \
+             beat, computed from the floors below, which were measured in the same process.</p>",
             plot::bars(&bars)
         );
     }
@@ -83,7 +88,7 @@ fn bar(row: &Row) -> Option<Bar> {
 
 fn section_of_rows(page: &mut String, rows: &[Row]) {
     page.push_str(
-        "<h2>Figures</h2><table><thead><tr><th>figure<th class=\"n\">measured<th class=\"n\">floor\
+        "<h2>Figures</h2><table><thead><tr><th>figure<th class=\"n\">measured<th class=\"n\">at best\
          <th class=\"n\">ratio</thead><tbody>",
     );
     for row in rows {
@@ -142,13 +147,14 @@ fn section_of_floors(page: &mut String, report: &BenchReport) {
     for (name, value, samples) in table {
         let _ = write!(
             page,
-            r#"<tr><td>{name}<td class="n">{value}<td class="n">{samples}"#
+            r#"<tr><td>{name}<td class="n">{value}<td class="n">{}"#,
+            grouped(samples as u64)
         );
     }
     page.push_str("</tbody></table>");
 }
 
-fn section_of_run(page: &mut String, report: &BenchReport, command: &str) {
+fn section_of_run(page: &mut String, report: &BenchReport, command: &str, measured: Timestamp) {
     let machine = &report.machine;
     let messages = report.mesh.messages;
     let witness = if report.mesh.witness.verified {
@@ -170,14 +176,15 @@ fn section_of_run(page: &mut String, report: &BenchReport, command: &str) {
             "Messages",
             format!(
                 "{} sent, {} delivered, {} lost, {} doubled, {} refused",
-                messages.sent,
-                messages.delivered,
-                messages.lost,
-                messages.duplicated,
-                messages.rejected
+                grouped(messages.sent),
+                grouped(messages.delivered),
+                grouped(messages.lost),
+                grouped(messages.duplicated),
+                grouped(messages.rejected)
             ),
         ),
         ("Witness", witness.to_owned()),
+        ("Measured", measured.to_string()),
     ];
     page.push_str("<h2>This run</h2><dl>");
     for (name, value) in lines {
@@ -234,6 +241,10 @@ mod tests {
     use super::super::suite::{BenchOptions, Scenario, blank};
     use super::*;
 
+    fn now() -> Timestamp {
+        Timestamp::from_unix_ms(0)
+    }
+
     fn report() -> BenchReport {
         let options = BenchOptions {
             scenario: Scenario::All,
@@ -247,7 +258,7 @@ mod tests {
 
     #[test]
     fn needs_nothing_from_elsewhere_and_says_where_it_was_measured() {
-        let page = page(&report(), "ifswarm bench --assert 'rtt.p95<50ms'");
+        let page = page(&report(), "ifswarm bench --assert 'rtt.p95<50ms'", now());
         for outside in ["http", "<link", "<script", "url(", "src="] {
             assert!(!page.contains(outside), "{outside}");
         }
@@ -259,7 +270,7 @@ mod tests {
     fn says_what_failed() {
         let mut report = report();
         report.mesh.failures.push("rtt.p95<1us: it is <500>".into());
-        let page = page(&report, "ifswarm bench");
+        let page = page(&report, "ifswarm bench", now());
         assert!(page.contains("it is &lt;500&gt;"));
     }
 }

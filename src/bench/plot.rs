@@ -85,7 +85,7 @@ pub(super) fn bars(bars: &[Bar]) -> String {
         );
         let pair = [
             (&bar.figure, "figure", "measured"),
-            (&bar.floor, "floor", "floor"),
+            (&bar.floor, "floor", "at best"),
         ];
         for (row, ((value, label), class, what)) in pair.into_iter().enumerate() {
             let y = top + 22.0 + row as f64 * 17.0;

@@ -1,6 +1,7 @@
 //! The figures of a bench as they are shown: each with its name, its floor, and their ratio.
 
 use super::plot;
+use super::stats::grouped;
 use super::suite::BenchReport;
 
 /// One figure. Values come with their text.
@@ -62,7 +63,15 @@ pub fn rows(report: &BenchReport) -> Vec<Row> {
         let measured = time(broadcast.last_receiver_us.p50 as f64);
         let floor = Some(time(floors.last_receiver_us(broadcast.receivers, cores)));
         let ratio = Some(broadcast.last_receiver_ratio);
-        rows.push(row("until the last one has it, p50", measured, floor, ratio).detail());
+        rows.push(
+            row(
+                "broadcast, until the last one has it, p50",
+                measured,
+                floor,
+                ratio,
+            )
+            .detail(),
+        );
     }
     if let Some(formation) = report.formation {
         let (agents, runs) = (report.mesh.agents, formation.runs);
@@ -70,7 +79,7 @@ pub fn rows(report: &BenchReport) -> Vec<Row> {
         rows.push(row(&name, time(formation.median_ms * 1e3), None, None));
         let floor = Some(time(floors.datachannel_setup_ms * 1e3));
         let (measured, ratio) = (time(formation.link_p50_ms * 1e3), formation.link_p50_ratio);
-        rows.push(row("each link, p50", measured, floor, Some(ratio)).detail());
+        rows.push(row("each of its links, p50", measured, floor, Some(ratio)).detail());
     }
     rows
 }
@@ -103,9 +112,5 @@ fn time(us: f64) -> (f64, String) {
 
 fn rate(per_second: f64) -> (f64, String) {
     let whole = per_second.round() as u64;
-    let text = match whole {
-        whole if whole >= 1_000 => format!("{},{:03}/s", whole / 1_000, whole % 1_000),
-        whole => format!("{whole}/s"),
-    };
-    (per_second, text)
+    (per_second, format!("{}/s", grouped(whole)))
 }

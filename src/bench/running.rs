@@ -329,7 +329,8 @@ fn reachable(mut address: std::net::SocketAddr) -> std::net::SocketAddr {
     address
 }
 
-fn wall_clock() -> Timestamp {
+/// The time of day, in the precision of the wire.
+pub fn wall_clock() -> Timestamp {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let ms = since.map_or(0, |since| since.as_millis());
     Timestamp::from_unix_ms(i64::try_from(ms).unwrap_or(i64::MAX))

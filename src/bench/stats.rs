@@ -103,6 +103,19 @@ pub(super) fn rounded(value: f64, digits: i32) -> f64 {
     (value * scale).round() / scale
 }
 
+/// `1234567` as `1,234,567`.
+pub fn grouped(n: u64) -> String {
+    let digits = n.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 /// A duration in milliseconds with three digits.
 pub(super) fn millis(duration: Duration) -> f64 {
     rounded(duration.as_secs_f64() * 1e3, 3)
@@ -155,6 +168,19 @@ mod tests {
         let mut sum = of([1, 2, 3]);
         sum.add(&of([40_000, 5]));
         assert_eq!(sum.percentiles(), of([1, 2, 3, 5, 40_000]).percentiles());
+    }
+
+    #[test]
+    fn groups_digits() {
+        for (n, text) in [
+            (0, "0"),
+            (999, "999"),
+            (1_000, "1,000"),
+            (12_345, "12,345"),
+            (1_234_567, "1,234,567"),
+        ] {
+            assert_eq!(grouped(n), text);
+        }
     }
 
     #[test]

@@ -12,12 +12,13 @@ use comfy_table::Cell;
 
 use super::bars::Bars;
 use super::failure::{impossible, unusable};
-use super::figures::{self, grouped, number};
+use super::figures::{self, number};
 use super::interrupt::Interrupt;
 use super::mesh_up::{descriptors, duration, failed, interrupted, json, verdict};
 use super::{Globals, limits, output};
 use crate::bench::{
-    Assertion, BenchOptions, BenchReport, Figures, Scenario, bench, blank, is_debug, page, rows,
+    Assertion, BenchOptions, BenchReport, Figures, Scenario, bench, blank, grouped, is_debug, page,
+    rows, wall_clock,
 };
 use crate::swarm::{MAX_AGENTS, MIN_AGENTS};
 
@@ -102,7 +103,7 @@ pub(crate) async fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCod
     }
     report.mesh.ok = report.mesh.failures.is_empty();
     if let Some(path) = &args.report {
-        let written = std::fs::write(path, page(&report, &command()));
+        let written = std::fs::write(path, page(&report, &command(), wall_clock()));
         written.map_err(|err| {
             impossible(err).context(format!("{} cannot be written", path.display()))
         })?;
@@ -175,7 +176,7 @@ fn text(report: &BenchReport, assertions: usize, color: bool) -> String {
         "{}, {} cores, {}, {} build",
         machine.cpu, machine.cores, machine.os, machine.profile
     );
-    let mut table = figures::table(&["figure", "measured", "floor", "ratio"], color);
+    let mut table = figures::table(&["figure", "measured", "at best", "ratio"], color);
     for row in rows(report) {
         let indent = if row.is_detail { "  " } else { "" };
         let floor = row.floor.map(|(_, text)| text);

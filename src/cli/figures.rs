@@ -7,7 +7,7 @@ use comfy_table::{
     Attribute, Cell, CellAlignment, Color, ContentArrangement, LineStyle, Table, TableStyle,
 };
 
-use crate::bench::{Links, Percentiles, Report, path_text};
+use crate::bench::{Links, Percentiles, Report, grouped, path_text};
 
 /// The links with their latencies: all of them, or the slowest where there are very many.
 pub(crate) fn links(report: &Report, color: bool) -> String {
@@ -173,19 +173,6 @@ pub(crate) fn number(text: impl Into<String>) -> Cell {
     Cell::new(text.into()).set_alignment(CellAlignment::Right)
 }
 
-/// `1234567` as `1,234,567`.
-pub(crate) fn grouped(n: u64) -> String {
-    let digits = n.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 /// Rules above, below and under the header; rows close together.
 const STYLE: TableStyle = TableStyle::new()
     .top_border(RULE)
@@ -200,19 +187,6 @@ const SLOWEST: usize = 20;
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn groups_digits() {
-        for (n, text) in [
-            (0, "0"),
-            (999, "999"),
-            (1_000, "1,000"),
-            (12_345, "12,345"),
-            (1_234_567, "1,234,567"),
-        ] {
-            assert_eq!(grouped(n), text);
-        }
-    }
 
     #[test]
     fn the_last_word_is_ok_or_what_failed() {
