@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use sha2::{Digest, Sha256};
@@ -13,13 +14,14 @@ use super::report::{LinkReport, Links, Messages, Report, Witness};
 use super::resources::{self, Resources};
 use super::running::{RunError, RunningSwarm};
 use super::stats::{Latencies, millis, rounded};
-use crate::agent::{Agent, Stats};
+use crate::agent::{Agent, PeerInfo, Stats};
 use crate::witness::{Summary, check};
 
 /// All agents leave at the same time; then the report.
 pub(super) async fn finish(mut running: RunningSwarm) -> Result<Report, RunError> {
     running.progress.step("the agents leave");
     running.tasks.shutdown().await;
+    settle(&running.agents).await;
     let mut report = report_so_far(&running).await;
     let RunningSwarm {
         swarm,
@@ -50,6 +52,20 @@ pub(super) async fn finish(mut running: RunningSwarm) -> Result<Report, RunError
         .extend(expect::unmet(&swarm.expect, &report));
     report.ok = report.failures.is_empty();
     Ok(report)
+}
+
+/// Waits until every message is acknowledged. Acknowledgements are up to 10 ms late, and one that
+/// leaves before it has sent its last ones makes those who wait for them wait in vain.
+async fn settle(agents: &[Arc<Agent>]) {
+    let until = Instant::now() + SETTLED;
+    while Instant::now() < until {
+        let peers = join_all(agents.iter().map(|agent| agent.peers())).await;
+        let open = |peer: &PeerInfo| peer.is_up() && peer.view.unacked > 0;
+        if !peers.iter().flatten().flatten().any(open) {
+            return;
+        }
+        tokio::time::sleep(ACKNOWLEDGED_LATE).await;
+    }
 }
 
 /// All but the witness and what is expected.
@@ -173,5 +189,9 @@ fn is_as_left(summary: &Summary) -> bool {
     }
 }
 
+/// By when everything is acknowledged that will ever be.
+const SETTLED: Duration = Duration::from_secs(2);
+/// Between two looks: as late as an acknowledgement may be.
+const ACKNOWLEDGED_LATE: Duration = Duration::from_millis(10);
 /// Missing links that are named; one cause often takes many.
 const TOLD: usize = 20;

@@ -25,7 +25,8 @@ impl Bars {
     }
 
     fn begin(&self, what: &str, length: u64, unit: &str) {
-        let template = format!("{{spinner}} {{prefix:<16}} {{wide_bar}} {{pos}}/{{len}} {unit}");
+        // Never as wide as the terminal: the ^C that it writes must not begin a new line.
+        let template = format!("{{spinner}} {{prefix:<16}} {{bar:36}} {{pos}}/{{len}} {unit}");
         self.0.reset();
         self.0.set_style(style(&template));
         self.0.set_prefix(what.to_owned());

@@ -1,5 +1,7 @@
 //! Ctrl-C and SIGTERM, as often as they come.
 
+use std::io::IsTerminal;
+
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::failure::impossible;
@@ -25,6 +27,10 @@ impl Interrupt {
         tokio::select! {
             _ = self.int.recv() => {}
             _ = self.term.recv() => {}
+        }
+        // The terminal has written ^C where the next line is to begin.
+        if std::io::stderr().is_terminal() {
+            eprintln!();
         }
     }
 
