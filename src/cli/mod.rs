@@ -3,11 +3,16 @@
 //! Results go to standard output, everything else to standard error. What a verb cannot do is a
 //! [`Failure`](failure::Failure), which decides the exit code.
 
+mod bars;
+mod bench;
 mod completions;
 mod failure;
+mod figures;
+mod interrupt;
 mod keygen;
 pub mod limits;
 mod logging;
+mod mesh_up;
 mod output;
 mod roster;
 mod schema;
@@ -59,8 +64,10 @@ pub(crate) struct Globals {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Bench(bench::Args),
     Completions(completions::Args),
     Keygen(keygen::Args),
+    Mesh(mesh_up::Args),
     Schema(schema::Args),
     Signal(signal::Args),
     Verify(verify::Args),
@@ -76,8 +83,10 @@ impl Cli {
     pub fn run(self) -> ExitCode {
         let globals = &self.globals;
         let result = logging::start(globals).and_then(|()| match self.command {
+            Command::Bench(args) => block_on(bench::run(args, globals)),
             Command::Completions(args) => completions::run(args, globals),
             Command::Keygen(args) => keygen::run(args, globals),
+            Command::Mesh(args) => block_on(mesh_up::run(args, globals)),
             Command::Schema(args) => schema::run(args, globals),
             Command::Signal(args) => block_on(signal::run(args, globals)),
             Command::Verify(args) => verify::run(args, globals),

@@ -16,6 +16,7 @@ mod layers;
 mod live;
 mod mesh;
 mod mesh_sim;
+mod mesh_up;
 mod message_fixtures;
 mod python;
 mod raw_peer;
