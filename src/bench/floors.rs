@@ -149,10 +149,15 @@ pub(super) async fn measure(sample: &Sample, time: Duration) -> Result<Floors, R
 
 /// Puts in what the raw pairs have measured.
 pub(super) fn with_raw(mut floors: Floors, pair: &RawPair, setups: Vec<f64>) -> Floors {
-    floors.samples.datachannel_rtt = pair.round_trips().len();
     floors.samples.datachannel_setup = setups.len();
-    floors.datachannel_rtt_us = rounded(median(pair.round_trips().to_vec()), 1);
     floors.datachannel_setup_ms = rounded(median(setups), 2);
+    with_round_trips(floors, pair.round_trips())
+}
+
+/// Puts in raw round trips that were measured in turns with signed ones, in microseconds.
+pub(super) fn with_round_trips(mut floors: Floors, round_trips: &[f64]) -> Floors {
+    floors.samples.datachannel_rtt = round_trips.len();
+    floors.datachannel_rtt_us = rounded(median(round_trips.to_vec()), 1);
     floors
 }
 

@@ -26,6 +26,7 @@ mod running;
 mod scenario;
 mod stats;
 mod suite;
+mod unloaded;
 
 pub use assertion::{Assertion, AssertionError, Figures};
 pub use floors::{Floors, Samples};

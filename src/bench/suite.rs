@@ -14,6 +14,7 @@ use super::report::{Messages, Report};
 use super::running::{Options, RunError, RunningSwarm};
 use super::scenario;
 use super::stats::{Latencies, Percentiles, median, rounded};
+use super::unloaded::{on_one_thread, round_trips};
 use crate::message::Destination;
 use crate::swarm::Swarm;
 
@@ -241,26 +242,16 @@ impl Suite {
     }
 
     async fn rtt(&mut self, sample: &Sample) -> Result<(), RunError> {
+        let (unloaded, round_trips) = on_one_thread(round_trips(
+            self.options,
+            sample.wire.clone(),
+            Arc::clone(&self.progress),
+        ))
+        .await?;
+        self.report.floors = floors::with_round_trips(self.report.floors, &round_trips);
+        let raw = Latencies::of_micros(&round_trips);
         let mut running = self.mesh_of(self.options.peers).await?;
-        self.progress
-            .step("measuring one link, signed and raw in turns");
-        let mut pair = RawPair::connect().await?;
-        let mut unloaded = Latencies::new();
-        let (asker, answerer) = running.first_link().ok_or(links_missing(&running))?;
-        let (slice, payload) = (self.options.duration / (2 * SLICES), self.options.payload);
-        // In turns: what the machine does besides falls on both.
-        for _ in 0..SLICES {
-            pair.measure(&sample.wire, slice).await?;
-            let signed = scenario::one_at_a_time(&asker, &answerer, payload, slice).await?;
-            unloaded.add(&signed);
-        }
-        drop((asker, answerer));
-        let (floors, setup) = (self.report.floors, self.report.floors.datachannel_setup_ms);
-        let setups = floors.samples.datachannel_setup;
-        self.report.floors = floors::with_raw(floors, &pair, vec![setup]);
-        self.report.floors.samples.datachannel_setup = setups;
-        let raw = Latencies::of_micros(pair.round_trips());
-        pair.close().await;
+        let payload = self.options.payload;
         let rate = rate(self.options);
         let interval = Duration::from_secs(1) / rate;
         let probes = (self.options.duration.as_nanos() / interval.as_nanos()).max(1);
@@ -376,21 +367,8 @@ impl Suite {
         Ok(())
     }
 
-    /// A mesh of so many agents, all links up, its witness on disk for as long as it runs.
     async fn mesh_of(&self, peers: usize) -> Result<RunningSwarm, RunError> {
-        let swarm = Swarm::full_mesh(name(), peers);
-        let options = Options {
-            witness: WitnessPlace::Throwaway,
-            ..Options::default()
-        };
-        let progress = Arc::clone(&self.progress);
-        let mut running = RunningSwarm::launch(&swarm, options, progress).await?;
-        if running.form().await?.missing.is_empty() {
-            return Ok(running);
-        }
-        let err = links_missing(&running);
-        running.finish().await?;
-        Err(err)
+        mesh_of(peers, Arc::clone(&self.progress)).await
     }
 
     /// Takes up the report of a run, whose flood, if it had one, `flooded` tells of.
@@ -424,6 +402,25 @@ impl Suite {
     }
 }
 
+/// A mesh of so many agents, all links up, its witness on disk for as long as it runs.
+pub(super) async fn mesh_of(
+    peers: usize,
+    progress: Arc<dyn Progress>,
+) -> Result<RunningSwarm, RunError> {
+    let swarm = Swarm::full_mesh(name(), peers);
+    let options = Options {
+        witness: WitnessPlace::Throwaway,
+        ..Options::default()
+    };
+    let mut running = RunningSwarm::launch(&swarm, options, progress).await?;
+    if running.form().await?.missing.is_empty() {
+        return Ok(running);
+    }
+    let err = links_missing(&running);
+    running.finish().await?;
+    Err(err)
+}
+
 fn flooded(flood: &scenario::Flood, receivers: u64) -> Messages {
     let expected = flood.sent * receivers;
     Messages {
@@ -435,7 +432,7 @@ fn flooded(flood: &scenario::Flood, receivers: u64) -> Messages {
     }
 }
 
-fn links_missing(running: &RunningSwarm) -> RunError {
+pub(super) fn links_missing(running: &RunningSwarm) -> RunError {
     let formed = running.formed.clone().unwrap_or_default();
     RunError::Links {
         open: formed.open.len(),
@@ -472,7 +469,5 @@ const MOST_PER_LINK: u32 = 200;
 const FLOOR: Duration = Duration::from_millis(500);
 /// Raw links made one after the other, for the median.
 const RAW_LINKS: usize = 5;
-/// Turns of raw and signed round trips.
-const SLICES: u32 = 4;
 /// Times a mesh is formed.
 const SETUPS: usize = 5;
