@@ -1,6 +1,5 @@
 //! The figures of a bench as they are shown: each with its name, its floor, and their ratio.
 
-use super::plot;
 use super::stats::grouped;
 use super::suite::BenchReport;
 
@@ -106,11 +105,41 @@ impl Row {
     }
 }
 
+/// Three digits that mean something.
 fn time(us: f64) -> (f64, String) {
-    (us, plot::duration(us))
+    let (value, unit) = match us {
+        us if us < 1e3 => return (us, format!("{us:.0} µs")),
+        us if us < 1e6 => (us / 1e3, "ms"),
+        us => (us / 1e6, "s"),
+    };
+    let digits = match value {
+        value if value < 10.0 => 2,
+        value if value < 100.0 => 1,
+        _ => 0,
+    };
+    (us, format!("{value:.digits$} {unit}"))
 }
 
 fn rate(per_second: f64) -> (f64, String) {
     let whole = per_second.round() as u64;
     (per_second, format!("{}/s", grouped(whole)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_have_three_digits_and_the_unit_that_suits_them() {
+        for (us, text) in [
+            (85.4, "85 µs"),
+            (1_036.0, "1.04 ms"),
+            (16_512.0, "16.5 ms"),
+            (250_000.0, "250 ms"),
+            (3e6, "3.00 s"),
+        ] {
+            assert_eq!(time(us).1, text);
+        }
+        assert_eq!(rate(12_345.6).1, "12,346/s");
+    }
 }

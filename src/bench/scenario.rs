@@ -242,7 +242,8 @@ impl RunningSwarm {
     }
 }
 
-/// Tasks that send at the same time: one write to the witness serves all that wait for it.
+/// Tasks that send at the same time: one write to the witness serves all that wait for it. Half and
+/// twice as many carried less.
 const SENDERS: usize = 32;
 /// How long the last messages may take.
 const LAST: Duration = Duration::from_secs(10);
