@@ -24,7 +24,12 @@ type Places = Vec<(AgentId, mpsc::OwnedPermit<Bytes>)>;
 impl Core {
     /// Numbers, signs and witnesses a message; it goes out when the witness is written.
     pub(super) fn send(&mut self, draft: Draft, places: Places) -> Result<Receipt, SendError> {
-        let (signed, to) = self.sign(draft)?;
+        let destination = draft.destination.clone();
+        let assigned = self.mesh.assign(&destination)?;
+        let signed = self.sign(draft, &assigned)?;
+        // From here on nothing fails: what peers are told to expect does go out.
+        self.mesh.sent(&destination, &assigned);
+        let to = assigned.to;
         self.testify(testimony::sent(&signed, self.wall));
         self.stats.sent += 1;
         let mut places: BTreeMap<_, _> = places.into_iter().collect();
@@ -38,11 +43,10 @@ impl Core {
         })
     }
 
-    fn sign(&mut self, draft: Draft) -> Result<(Signed, Vec<(AgentId, LinkId)>), SendError> {
+    fn sign(&self, draft: Draft, assigned: &Assigned) -> Result<Signed, SendError> {
         if self.leaving.is_some() {
             return Err(SendError::Ended);
         }
-        let Assigned { sequence_num, to } = self.mesh.assign(&draft.destination, self.now)?;
         let mut random = [0; 22];
         getrandom::fill(&mut random).map_err(|err| SendError::Randomness(err.to_string()))?;
         let author = Author {
@@ -50,13 +54,12 @@ impl Core {
             session: self.session,
             key: &self.key,
         };
-        let signed = sign(draft, &author, sequence_num, self.wall, random)?;
+        let signed = sign(draft, &author, assigned.sequence_num, self.wall, random)?;
         let size = signed.bytes().len();
-        for (peer, link) in &to {
+        for (peer, link) in &assigned.to {
             let made = self.links.get(*link).and_then(|link| link.made.as_ref());
             let limit = made.map_or(0, |made| made.link.max_message());
             if size > limit {
-                // The number is a gap now, which receivers allow.
                 return Err(SendError::TooLarge {
                     peer: peer.clone(),
                     size,
@@ -64,7 +67,7 @@ impl Core {
                 });
             }
         }
-        Ok((signed, to))
+        Ok(signed)
     }
 
     fn queue(&mut self, link: LinkId, place: Option<mpsc::OwnedPermit<Bytes>>, bytes: Bytes) {

@@ -109,8 +109,10 @@ impl Core {
 
     /// Everything about an offer or answer that needs no knowledge of the mesh.
     fn check_sdp(&self, frame: &SdpFrame) -> Result<(), (SdpReason, String)> {
-        // Without a roster, first sight pins the key.
-        self.keyring.admits(&frame.from, &frame.public_key);
+        // Without a roster, first sight pins the key, of a frame that was really signed with it.
+        if frame.verify_offline(None).is_ok() {
+            self.keyring.admits(&frame.from, &frame.public_key);
+        }
         let expect = SdpExpect {
             me: &self.me,
             my_session: self.session,

@@ -57,13 +57,16 @@ pub(super) fn sent(signed: &Signed, now: Timestamp) -> Entry {
         Some(trace) => entry.trace(trace),
         None => entry,
     };
-    entry.metadata(json!({
+    let mut metadata = json!({
         "destination": message.destination(),
         "message_id": message.id(),
-        "performative": message.performative(),
         "sequence_num": message.sequence_num(),
         "sha256": hex::encode(signed.digest()),
-    }))
+    });
+    if let Some(performative) = message.performative() {
+        metadata["performative"] = performative.as_str().into();
+    }
+    entry.metadata(metadata)
 }
 
 /// A message that came over the link of `peer`: accepted, or refused for `reason`.

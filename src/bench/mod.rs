@@ -36,7 +36,7 @@ pub use keys::KeysError;
 pub use machine::{Machine, is_debug};
 pub use page::page;
 pub use progress::{Progress, Quiet};
-pub use report::{LinkReport, Links, Messages, Report, Witness, path_text};
+pub use report::{LinkReport, Links, Messages, Report, Witness};
 pub use resources::Resources;
 pub use rows::{Row, rows};
 pub use running::{Options, RunError, RunningSwarm, run_swarm, wall_clock};

@@ -57,7 +57,7 @@ pub struct LinkReport {
     pub a: AgentId,
     /// Its greater end.
     pub b: AgentId,
-    /// How packets travel: `host`, `reflexive`, `relay`, `unknown`.
+    /// How packets travel: `host`, `srflx`, `relay`, `unknown`.
     #[serde(serialize_with = "path_name")]
     pub path: Path,
     /// From the decision to dial until `hello` had arrived both ways.
@@ -123,18 +123,8 @@ impl Report {
     }
 }
 
-/// The path as it stands in JSON and tables.
-pub fn path_text(path: Path) -> &'static str {
-    match path {
-        Path::Host => "host",
-        Path::Reflexive => "reflexive",
-        Path::Relay => "relay",
-        Path::Unknown => "unknown",
-    }
-}
-
 fn path_name<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(path_text(*path))
+    serializer.collect_str(path)
 }
 
 fn hex_text<S: serde::Serializer>(bytes: &[u8; 32], serializer: S) -> Result<S::Ok, S::Error> {

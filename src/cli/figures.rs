@@ -7,7 +7,7 @@ use comfy_table::{
     Attribute, Cell, CellAlignment, Color, ContentArrangement, LineStyle, Table, TableStyle,
 };
 
-use crate::bench::{Links, Percentiles, Report, grouped, path_text};
+use crate::bench::{Links, Percentiles, Report, grouped};
 
 /// The links with their latencies: all of them, or the slowest where there are very many.
 pub(crate) fn links(report: &Report, color: bool) -> String {
@@ -34,7 +34,7 @@ pub(crate) fn links(report: &Report, color: bool) -> String {
         let rtt = link.rtt_us;
         table.add_row([
             Cell::new(format!("{} – {}", link.a, link.b)),
-            Cell::new(path_text(link.path)),
+            Cell::new(link.path.to_string()),
             number(format!("{:.1}", link.setup_ms)),
             number(grouped(rtt.p50)),
             number(grouped(rtt.p95)),

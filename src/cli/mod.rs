@@ -1,7 +1,7 @@
 //! The command line (`cli.md`): one file per verb, each `Args` and `run`; wiring and printing only.
 //!
 //! Results go to standard output, everything else to standard error. What a verb cannot do is a
-//! [`Failure`](failure::Failure), which decides the exit code.
+//! `Failure`, which decides the exit code.
 
 mod bars;
 mod bench;

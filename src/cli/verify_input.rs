@@ -220,5 +220,5 @@ fn is_entry(line: &[u8]) -> bool {
     named("event") && named("prev_hash") && !named("version") && !named("type")
 }
 
-/// Below the folder named: swarms, and in each the agents.
-const FOLDER_LEVELS: usize = 2;
+/// Below the folder named: runs of `mesh up`, in each the swarms, and in each of these the agents.
+const FOLDER_LEVELS: usize = 3;

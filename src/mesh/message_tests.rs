@@ -12,13 +12,12 @@ use crate::message::{Reason, SdpReason};
 fn numbers_count_per_destination_and_only_for_those_who_are_up() {
     let mut bench = Bench::new(true);
     let nobody = SendError::NotConnected { peer: id("a") };
-    let now = bench.now;
-    assert_eq!(bench.mesh.assign(&to("a"), now), Err(nobody));
-    assert_eq!(bench.mesh.assign(&to("*"), now), Err(SendError::NoPeers));
-    assert_eq!(bench.mesh.assign(&to("m"), now), Err(SendError::ToMyself));
+    assert_eq!(bench.mesh.assign(&to("a")), Err(nobody));
+    assert_eq!(bench.mesh.assign(&to("*")), Err(SendError::NoPeers));
+    assert_eq!(bench.mesh.assign(&to("m")), Err(SendError::ToMyself));
     bench.up(5, 1);
     for (destination, number) in [("a", 1), ("a", 2), ("*", 1), ("a", 3), ("*", 2)] {
-        let assigned = bench.mesh.assign(&to(destination), now).unwrap();
+        let assigned = bench.sends(destination);
         assert_eq!(assigned.sequence_num, number, "{destination}");
         assert_eq!(assigned.to, [(id("a"), link(1))]);
     }
@@ -32,7 +31,7 @@ fn acks_and_refusals_count_only_for_what_i_sent_in_this_session() {
     bench.up(5, 1);
     let now = bench.now;
     for _ in 0..3 {
-        bench.mesh.assign(&to("a"), now).unwrap();
+        bench.sends("a");
     }
     for (run, destination, up_to, news) in [
         (2, "a", 1, false),
@@ -62,7 +61,7 @@ fn a_new_link_tells_what_the_lost_one_delivered_and_what_not() {
     let mut bench = Bench::new(true);
     bench.up(5, 1);
     for _ in 0..3 {
-        bench.mesh.assign(&to("a"), bench.now).unwrap();
+        bench.sends("a");
     }
     bench.mesh.link_closed(link(1), bench.now);
     bench.outputs();
@@ -80,7 +79,7 @@ fn a_new_link_tells_what_the_lost_one_delivered_and_what_not() {
         to: 3,
     };
     assert_eq!(outputs[1..3], [acked, undelivered]);
-    let next = bench.mesh.assign(&to("a"), bench.now).unwrap();
+    let next = bench.sends("a");
     assert_eq!(next.sequence_num, 4, "no number is used twice");
 }
 
@@ -225,7 +224,7 @@ fn nothing_is_acknowledged_on_an_unreliable_channel() {
         assert_eq!(bench.accept(1, &header), verdict, "{n}");
     }
     assert_eq!(bench.wait(SECOND), []);
-    bench.mesh.assign(&to("a"), bench.now).unwrap();
+    bench.sends("a");
     assert_eq!(bench.mesh.peers().next().unwrap().unacked, 0);
 }
 
@@ -335,7 +334,7 @@ fn after_a_goodbye_the_link_lives_until_the_last_message_or_two_seconds() {
     bench.up(5, 1);
     bench.mesh.goodbye(link(1), last, bench.now);
     assert_eq!(bench.outputs(), []);
-    assert!(bench.mesh.assign(&to("a"), bench.now).is_err());
+    assert!(bench.mesh.assign(&to("a")).is_err());
     let (source, mine) = (id("a"), to("m"));
     let header = |n| Header {
         source: &source,
@@ -365,8 +364,8 @@ fn who_leaves_says_how_far_it_got_and_is_out_in_two_seconds() {
     let mut bench = Bench::new(true);
     bench.up(5, 1);
     bench.seen("z", 5);
-    bench.mesh.assign(&to("a"), bench.now).unwrap();
-    bench.mesh.assign(&to("a"), bench.now).unwrap();
+    bench.sends("a");
+    bench.sends("a");
     let now = bench.now;
     let farewell = Farewell {
         peer: id("a"),
@@ -377,7 +376,7 @@ fn who_leaves_says_how_far_it_got_and_is_out_in_two_seconds() {
         },
     };
     assert_eq!(bench.mesh.leave(now), [farewell]);
-    let sent = bench.mesh.assign(&to("a"), bench.now);
+    let sent = bench.mesh.assign(&to("a"));
     assert_eq!(sent, Err(SendError::Leaving));
     assert_eq!(bench.offer("b", 5, 3), Err(SdpReason::WrongSession));
     let outputs = bench.wait(2 * SECOND);

@@ -13,48 +13,60 @@ use crate::identity::{AgentId, LinkId, Session};
 use crate::message::{Destination, Reason, Timestamp};
 
 impl Mesh {
-    /// The next number for a message to `destination`, and the links to send it on.
+    /// The next number for a message to `destination`, and the links to send it on. It is used up
+    /// once [`sent`](Self::sent) says so.
     ///
     /// # Errors
-    /// [`SendError`]; no number is used up then.
-    pub fn assign(
-        &mut self,
-        destination: &Destination,
-        _now: Instant,
-    ) -> Result<Assigned, SendError> {
+    /// [`SendError`].
+    pub fn assign(&self, destination: &Destination) -> Result<Assigned, SendError> {
         if self.shared.leaving.is_some() {
             return Err(SendError::Leaving);
         }
         match destination {
             Destination::Agent(id) if *id == self.shared.config.me => Err(SendError::ToMyself),
             Destination::Agent(id) => {
-                let up = self.peers.get_mut(id).and_then(|peer| {
+                let up = self.peers.get(id).and_then(|peer| {
                     let link = peer.sending_link()?;
                     Some((peer, link))
                 });
                 let (peer, link) =
                     up.ok_or_else(|| SendError::NotConnected { peer: id.clone() })?;
-                peer.direct_assigned += 1;
-                peer.outgoing.direct.send(peer.direct_assigned);
                 Ok(Assigned {
-                    sequence_num: peer.direct_assigned,
+                    sequence_num: peer.direct_assigned + 1,
                     to: vec![(id.clone(), link)],
                 })
             }
             Destination::All => {
-                let sequence_num = self.shared.all_assigned + 1;
-                let mut to = Vec::with_capacity(self.peers.len());
-                for (id, peer) in &mut self.peers {
-                    if let Some(link) = peer.sending_link() {
-                        peer.outgoing.all.send(sequence_num);
-                        to.push((id.clone(), link));
-                    }
-                }
+                let linked = self.peers.iter().filter_map(|(id, peer)| {
+                    let link = peer.sending_link()?;
+                    Some((id.clone(), link))
+                });
+                let to: Vec<_> = linked.collect();
                 if to.is_empty() {
                     return Err(SendError::NoPeers);
                 }
-                self.shared.all_assigned = sequence_num;
+                let sequence_num = self.shared.all_assigned + 1;
                 Ok(Assigned { sequence_num, to })
+            }
+        }
+    }
+
+    /// The message that was given `assigned` is signed and goes out.
+    pub fn sent(&mut self, destination: &Destination, assigned: &Assigned) {
+        let number = assigned.sequence_num;
+        if *destination == Destination::All {
+            self.shared.all_assigned = number;
+        }
+        for (id, _) in &assigned.to {
+            let Some(peer) = self.peers.get_mut(id) else {
+                continue;
+            };
+            match destination {
+                Destination::Agent(_) => {
+                    peer.direct_assigned = number;
+                    peer.outgoing.direct.send(number);
+                }
+                Destination::All => peer.outgoing.all.send(number),
             }
         }
     }

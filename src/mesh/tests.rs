@@ -18,6 +18,14 @@ impl Bench {
         Self::with(reliable, Neighbours::All)
     }
 
+    /// A message to `destination` goes out.
+    pub(super) fn sends(&mut self, destination: &str) -> Assigned {
+        let destination = to(destination);
+        let assigned = self.mesh.assign(&destination).unwrap();
+        self.mesh.sent(&destination, &assigned);
+        assigned
+    }
+
     pub(super) fn with(reliable: bool, neighbours: Neighbours) -> Self {
         let now = Instant::now();
         let config = Config {

@@ -349,9 +349,10 @@ impl World {
         let Some(node) = self.nodes.get_mut(&agent) else {
             return;
         };
-        let Ok(assigned) = node.mesh.assign(destination, self.now) else {
+        let Ok(assigned) = node.mesh.assign(destination) else {
             return;
         };
+        node.mesh.sent(destination, &assigned);
         let spoiled = self.stormy && self.chance.per_mille(30);
         self.faults.spoiled += u64::from(spoiled);
         let message = Message {
