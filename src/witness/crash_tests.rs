@@ -225,14 +225,14 @@ fn writes_the_golden_log() {
     let legal = "legal".parse().unwrap();
     let disk = Disk::default();
     let mut log = with_opening(|opening| Log::on_sink(opening, Box::new(disk.clone())));
-    log.append(
-        Entry::new(Event::SignalingConnected, at(1))
-            .metadata(json!({"url": "ws://127.0.0.1:8443"})),
-    );
+    log.append(Entry::new(Event::SignalingConnected, at(1)).metadata(json!({"agents": 1})));
     log.append(
         Entry::new(Event::DatachannelOpen, at(33))
             .peer(&legal)
-            .metadata(json!({"label": "if-agent-messaging", "link": "00112233445566ff"})),
+            .metadata(json!({
+                "channels": ["if-agent-messaging", "if-agent-control"],
+                "link": "00112233445566ff",
+            })),
     );
     log.append(message(1));
     log.append(

@@ -25,7 +25,9 @@ pub(super) fn with_opening<T>(f: impl FnOnce(Opening<'_>) -> T) -> T {
     f(Opening {
         agent_id: LogOwner::Agent(&id),
         swarm: &swarm,
-        public_key: KeyPair::from_secret(&[1; 32]).public_key(),
+        // As in `fixtures/roster.yaml`.
+        public_key: KeyPair::from_secret(&Sha256::digest("ifswarm fixture key: finance").into())
+            .public_key(),
         now: at(0),
     })
 }
