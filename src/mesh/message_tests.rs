@@ -86,6 +86,42 @@ fn a_new_link_tells_what_the_lost_one_delivered_and_what_not() {
 // Messages in.
 
 #[test]
+fn a_number_that_was_not_sent_is_given_out_again() {
+    let mut bench = Bench::new(true);
+    bench.up(5, 1);
+    assert_eq!(bench.mesh.assign(&to("a")).unwrap().sequence_num, 1);
+    assert_eq!(bench.mesh.assign(&to("*")).unwrap().sequence_num, 1);
+    // Refused to the caller: nobody is to wait for it, nor is a peer told to.
+    assert!(bench.mesh.peers().all(|peer| peer.unacked == 0));
+    assert_eq!(bench.sends("a").sequence_num, 1);
+    assert_eq!(bench.sends("a").sequence_num, 2);
+    let farewell = bench.mesh.leave(bench.now);
+    let last = Lanes {
+        direct: Some(2),
+        all: None,
+    };
+    assert_eq!(farewell[0].last, last);
+}
+
+#[test]
+fn of_a_session_that_was_heard_the_number_decides_and_not_the_age() {
+    let mut bench = Bench::new(true);
+    bench.up(5, 1);
+    let (a, me) = (id("a"), to("m"));
+    let header = |run, seconds| Header {
+        source: &a,
+        session: session(run),
+        destination: &me,
+        sequence_num: 10,
+        timestamp: wall(seconds),
+    };
+    assert_eq!(bench.accept(1, &header(5, 0)), Ok(()));
+    bench.up(6, 2);
+    assert_eq!(bench.accept(2, &header(5, -301)), Err(Reason::Replayed));
+    assert_eq!(bench.accept(2, &header(4, -301)), Err(Reason::Stale));
+}
+
+#[test]
 fn a_message_is_refused_for_the_first_reason_that_applies() {
     // Link 1 is of `a`, session 5; the last number accepted of it is 10.
     let old = -301;

@@ -100,7 +100,9 @@ impl Mesh {
         }
         if !own {
             let age = wall.unix_ms().abs_diff(header.timestamp.unix_ms());
-            if u128::from(age) > MAX_AGE.as_millis() {
+            // Of a session that was heard, the number decides, and not the age.
+            let heard = peer.heard.contains(&header.session);
+            if !heard && u128::from(age) > MAX_AGE.as_millis() {
                 return Err(Reason::Stale);
             }
             if peer.session.is_some_and(|known| header.session < known) {
@@ -122,6 +124,9 @@ impl Mesh {
                 },
                 reason: Reason::OutOfWindow,
             });
+        }
+        if verdict.is_ok() {
+            peer.hear(header.session);
         }
         // A duplicate is acknowledged again: its sender has missed the first time.
         note(peer, lane, header.sequence_num, shared, now);

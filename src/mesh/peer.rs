@@ -34,6 +34,8 @@ pub(super) struct Peer {
     pub(super) retry_at: Option<Instant>,
     /// What it sends, per destination: me, and `*`. Outlives its links, not its session.
     pub(super) guards: Lanes<Guard>,
+    /// Its sessions of which a message was accepted, the latest last.
+    pub(super) heard: VecDeque<Session>,
     /// What I sent to it. Outlives its sessions.
     pub(super) outgoing: Lanes<Outgoing>,
     /// The greatest number given out to it alone.
@@ -90,6 +92,7 @@ impl Peer {
             failures: 0,
             retry_at: None,
             guards: new_guards(reliable),
+            heard: VecDeque::new(),
             outgoing: Lanes::default(),
             direct_assigned: floor,
             misdirected: VecDeque::new(),
@@ -279,6 +282,17 @@ impl Peer {
         self.making.as_ref().map(|making| making.link)
     }
 
+    /// A message of `session` was accepted.
+    pub(super) fn hear(&mut self, session: Session) {
+        if self.heard.back() == Some(&session) {
+            return;
+        }
+        if self.heard.len() == MAX_HEARD {
+            self.heard.pop_front();
+        }
+        self.heard.push_back(session);
+    }
+
     /// The link that messages to it go out on.
     pub(super) fn sending_link(&self) -> Option<LinkId> {
         let live = self.live.as_ref()?;
@@ -295,3 +309,6 @@ pub(super) fn new_guards(reliable: bool) -> Lanes<Guard> {
 
 /// How long a link must have been up before a request for a new one is believed.
 const FRESH: Duration = std::time::Duration::from_secs(5);
+/// Sessions remembered as heard: a peer that restarts more often within five minutes has its older
+/// messages called stale where they are replayed, and refused either way.
+const MAX_HEARD: usize = 8;
