@@ -83,17 +83,18 @@ impl Shared {
         }
     }
 
-    /// Lets one thing happen, and ends the round. `None` once the agent has ended.
+    /// Lets one thing happen, and ends the round. `None` when it did not happen: the agent has
+    /// ended, or ends now because its witness cannot be written.
     pub(super) fn enter<T>(&self, act: impl FnOnce(&mut Core) -> T) -> Option<T> {
         let mut core = self.look();
         core.witness.as_ref()?;
         core.read_clocks();
         let result = act(&mut core);
-        core.end_round();
+        let witnessed = core.end_round();
         if core.may_leave() || core.deadline() < core.armed {
             self.changed.notify_one();
         }
-        Some(result)
+        witnessed.then_some(result)
     }
 
     /// The state, to read or, at the very end, to take apart.
@@ -143,26 +144,35 @@ impl Core {
         self.wall = wall_clock();
     }
 
-    fn end_round(&mut self) {
+    /// Whether what happened is witnessed.
+    fn end_round(&mut self) -> bool {
         self.mesh.tick(self.now);
         self.drain_mesh();
         self.flush_candidates();
-        self.commit_and_release();
+        let witnessed = self.commit_and_release();
         while self.tasks.try_join_next().is_some() {}
+        witnessed
     }
 
     /// Writes the witness, a write to the page cache of some microseconds, and lets out what it
     /// now has. What cannot be witnessed is not done: the agent ends instead.
-    pub(super) fn commit_and_release(&mut self) {
+    pub(super) fn commit_and_release(&mut self) -> bool {
         match self.witness.as_mut().map(Log::commit) {
-            Some(Ok(())) => self.release(),
-            None => self.effects.clear(),
+            Some(Ok(())) => {
+                self.release();
+                true
+            }
+            None => {
+                self.effects.clear();
+                false
+            }
             Some(Err(err)) => {
                 self.effects.clear();
                 tracing::error!(%err, "the witness cannot be written");
                 let why = Some(AgentError::Witness(err));
                 self.leaving = None;
                 self.begin_leaving("the witness cannot be written", Duration::ZERO, why);
+                false
             }
         }
     }
