@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use ifswarm::identity::KeyPair;
 use serde_json::{Value, json};
 
 use crate::cli::{ifswarm, run};
@@ -346,8 +347,11 @@ fn checks_a_log_by_its_file_its_folder_and_every_log_below_one() {
         assert_eq!(code, 0, "{told}");
         assert_eq!(told["items"].as_array().unwrap().len(), expected, "{told}");
     }
-    // The log says that it is finance's, under a key that is not finance's of this roster.
+    // The log says that it is finance's, under finance's key of this roster, and no other.
     let (code, told, _) = verify_json(&["--swarm", &roster()], &[below("five-agent/a")]);
+    assert_eq!(code, 0, "{told}");
+    let other = KeyPair::from_secret(&[9; 32]).public_key().to_string();
+    let (code, told, _) = verify_json(&["--key", &other], &[below("five-agent/a")]);
     assert_eq!(
         (code, &told["items"][0]["reason"]),
         (1, &json!("key-mismatch"))
