@@ -3,7 +3,8 @@
 //! | floor | what |
 //! |---|---|
 //! | `udp_rtt_us` | a datagram of the signed message's size, there and back between two tokio sockets |
-//! | `datachannel_rtt_us` | a raw, unsigned text of that size, there and back over one WebRTC link |
+//! | `datachannel_rtt_us` | a raw, unsigned text of that size, there and back over one WebRTC link, one at a time |
+//! | `datachannel_mesh_rtt_us` | the same on every link of a mesh, on the schedule of `rtt_us` and at the same time |
 //! | `datachannel_setup_ms` | one WebRTC link, its descriptions handed over in memory |
 //! | `sign_us`, `verify_us` | the Ed25519 operation alone, over the canonical bytes of such a message |
 //!
@@ -15,9 +16,8 @@ use serde::Serialize;
 use tokio::net::UdpSocket;
 use tokio::task::JoinHandle;
 
-use super::raw::RawPair;
 use super::running::RunError;
-use super::stats::{median, rounded};
+use super::stats::{Latencies, median, rounded};
 use crate::identity::{AgentId, KeyPair, Purpose, Session};
 use crate::message::{Author, Draft, Timestamp, canonical, sign};
 
@@ -26,8 +26,11 @@ use crate::message::{Author, Draft, Timestamp, canonical, sign};
 pub struct Floors {
     /// A datagram there and back, in microseconds.
     pub udp_rtt_us: f64,
-    /// A raw text there and back over a DataChannel, in microseconds.
+    /// A raw text there and back over a DataChannel, one at a time, in microseconds.
     pub datachannel_rtt_us: f64,
+    /// The same on every link of a mesh at the rate of `rtt`, in microseconds; 0 if that was not
+    /// measured.
+    pub datachannel_mesh_rtt_us: f64,
     /// One link, from nothing to both channels open, in milliseconds.
     pub datachannel_setup_ms: f64,
     /// One Ed25519 signature, in microseconds.
@@ -45,6 +48,8 @@ pub struct Samples {
     pub udp_rtt: usize,
     /// Of `datachannel_rtt_us`.
     pub datachannel_rtt: usize,
+    /// Of `datachannel_mesh_rtt_us`.
+    pub datachannel_mesh_rtt: usize,
     /// Of `datachannel_setup_ms`.
     pub datachannel_setup: usize,
     /// Of `sign_us`, and of `verify_us`.
@@ -55,7 +60,16 @@ impl Floors {
     /// What a signed round trip cannot be shorter than: the raw one, and two signatures made and
     /// checked one after the other.
     pub fn signed_rtt_us(&self) -> f64 {
-        self.datachannel_rtt_us + 2.0 * (self.sign_us + self.verify_us)
+        self.datachannel_rtt_us + self.signatures_us()
+    }
+
+    /// The same on every link of a mesh at the rate of `rtt`.
+    pub fn signed_mesh_rtt_us(&self) -> f64 {
+        self.datachannel_mesh_rtt_us + self.signatures_us()
+    }
+
+    fn signatures_us(&self) -> f64 {
+        2.0 * (self.sign_us + self.verify_us)
     }
 
     /// What one link cannot carry more of in a second: sender and receiver each work on a core of
@@ -123,67 +137,82 @@ impl Sample {
     }
 }
 
-/// Measures all floors but the two of the DataChannel, which [`RawPair`] measures in turns with
-/// what they are compared to.
+/// Measures the floors that need no link.
 pub(super) async fn measure(sample: &Sample, time: Duration) -> Result<Floors, RunError> {
-    let bytes = sample.canonical.clone();
-    let signing = tokio::task::spawn_blocking(move || signatures(&bytes, time));
-    let (sign_us, verify_us, signed) = signing.await.unwrap_or_default();
+    let signatures = Signatures::default().more(sample, time).await;
     let udp = udp_rtt(sample.wire.len(), time).await;
     let udp = udp.map_err(|err| RunError::Floor {
         what: "UDP",
         detail: err.to_string(),
     })?;
-    Ok(Floors {
-        sign_us,
-        verify_us,
-        samples: Samples {
-            udp_rtt: udp.len(),
-            sign: signed,
-            ..Samples::default()
-        },
-        udp_rtt_us: rounded(median(udp), 1),
-        ..Floors::default()
-    })
+    let mut floors = Floors::default();
+    floors.samples.udp_rtt = udp.len();
+    floors.udp_rtt_us = rounded(median(udp), 1);
+    signatures.put_into(&mut floors);
+    Ok(floors)
 }
 
-/// Puts in what the raw pairs have measured.
-pub(super) fn with_raw(mut floors: Floors, pair: &RawPair, setups: Vec<f64>) -> Floors {
-    floors.samples.datachannel_setup = setups.len();
-    floors.datachannel_setup_ms = rounded(median(setups), 2);
-    with_round_trips(floors, pair.round_trips())
-}
-
-/// Puts in raw round trips that were measured in turns with signed ones, in microseconds.
-pub(super) fn with_round_trips(mut floors: Floors, round_trips: &[f64]) -> Floors {
-    floors.samples.datachannel_rtt = round_trips.len();
-    floors.datachannel_rtt_us = rounded(median(round_trips.to_vec()), 1);
-    floors
-}
-
-/// Medians of signing and verifying, and how often each was done.
-fn signatures(bytes: &[u8], time: Duration) -> (f64, f64, usize) {
-    let Ok(key) = KeyPair::generate() else {
-        return (0.0, 0.0, 0);
-    };
-    let public = key.public_key();
-    let (mut signs, mut verifies) = (Vec::new(), Vec::new());
-    let until = Instant::now() + time;
-    while Instant::now() < until && signs.len() < MOST_SAMPLES {
-        let start = Instant::now();
-        let signature = key.sign(Purpose::Message, bytes);
-        signs.push(micros(start.elapsed()));
-        let start = Instant::now();
-        let good = std::hint::black_box(public.verify(Purpose::Message, bytes, &signature));
-        verifies.push(micros(start.elapsed()));
-        debug_assert!(good.is_ok());
+impl Floors {
+    /// How long links took to be made, in milliseconds.
+    pub(super) fn put_setups(&mut self, setups: Vec<f64>) {
+        self.samples.datachannel_setup = setups.len();
+        self.datachannel_setup_ms = rounded(median(setups), 2);
     }
-    let count = signs.len();
-    (
-        rounded(median(signs), 1),
-        rounded(median(verifies), 1),
-        count,
-    )
+
+    /// Raw round trips, one at a time, in microseconds.
+    pub(super) fn put_round_trips(&mut self, round_trips: &[f64]) {
+        self.samples.datachannel_rtt = round_trips.len();
+        self.datachannel_rtt_us = rounded(median(round_trips.to_vec()), 1);
+    }
+
+    /// Raw round trips on every link of a mesh.
+    pub(super) fn put_mesh_round_trips(&mut self, raw: &Latencies) {
+        self.samples.datachannel_mesh_rtt = usize::try_from(raw.count()).unwrap_or(usize::MAX);
+        self.datachannel_mesh_rtt_us = raw.percentiles().p50 as f64;
+    }
+}
+
+/// How long signing and verifying took, each time, in microseconds.
+#[derive(Debug, Default)]
+pub(super) struct Signatures {
+    signs: Vec<f64>,
+    verifies: Vec<f64>,
+}
+
+impl Signatures {
+    /// Signs and verifies `sample` for so long.
+    pub(super) async fn more(mut self, sample: &Sample, time: Duration) -> Self {
+        let bytes = sample.canonical.clone();
+        let measuring = tokio::task::spawn_blocking(move || {
+            self.measure(&bytes, time);
+            self
+        });
+        measuring.await.unwrap_or_default()
+    }
+
+    fn measure(&mut self, bytes: &[u8], time: Duration) {
+        let Ok(key) = KeyPair::generate() else {
+            return;
+        };
+        let public = key.public_key();
+        let until = Instant::now() + time;
+        while Instant::now() < until && self.signs.len() < MOST_SAMPLES {
+            let start = Instant::now();
+            let signature = key.sign(Purpose::Message, bytes);
+            self.signs.push(micros(start.elapsed()));
+            let start = Instant::now();
+            let good = std::hint::black_box(public.verify(Purpose::Message, bytes, &signature));
+            self.verifies.push(micros(start.elapsed()));
+            debug_assert!(good.is_ok());
+        }
+    }
+
+    /// Their medians.
+    pub(super) fn put_into(self, floors: &mut Floors) {
+        floors.samples.sign = self.signs.len();
+        floors.sign_us = rounded(median(self.signs), 1);
+        floors.verify_us = rounded(median(self.verifies), 1);
+    }
 }
 
 /// Round trips of a datagram of `size` bytes.
@@ -256,11 +285,13 @@ mod tests {
     fn floors_add_up_as_documented() {
         let floors = Floors {
             datachannel_rtt_us: 100.0,
+            datachannel_mesh_rtt_us: 300.0,
             sign_us: 20.0,
             verify_us: 40.0,
             ..Floors::default()
         };
         assert_eq!(floors.signed_rtt_us(), 220.0);
+        assert_eq!(floors.signed_mesh_rtt_us(), 420.0);
         assert_eq!(floors.messages_per_second(), 25_000.0);
         assert_eq!(floors.deliveries_per_second(2), 50_000.0);
         assert_eq!(floors.last_receiver_us(4, 2), 150.0);

@@ -12,22 +12,18 @@ use super::running::RunError;
 use crate::identity::AgentId;
 use crate::link::{ChannelOptions, Endpoint, EndpointConfig, Link, LinkEvent, LinkEvents};
 
-/// Two endpoints with one link. The far end sends back what comes.
-pub(super) struct RawPair {
-    endpoints: [Endpoint; 2],
-    link: Link,
-    /// Taken while measuring.
+/// One link between two endpoints. The far end sends back what comes.
+pub(super) struct RawLink {
+    near: Link,
+    /// Of the near end; taken while measuring.
     events: Option<LinkEvents>,
     echo: JoinHandle<()>,
     setup: Duration,
-    round_trips: Vec<f64>,
 }
 
-impl RawPair {
+impl RawLink {
     /// Makes the link; the descriptions go from hand to hand.
-    pub(super) async fn connect() -> Result<Self, RunError> {
-        let endpoints = [bind()?, bind()?];
-        let [near, far] = &endpoints;
+    pub(super) async fn between(near: &Endpoint, far: &Endpoint) -> Result<Self, RunError> {
         let name = |text: &str| -> AgentId { text.parse().expect("letters are an id") };
         let start = Instant::now();
         let dialled = near.dial(&name("far")).await;
@@ -43,7 +39,39 @@ impl RawPair {
             setup: start.elapsed(),
             echo: tokio::spawn(echo(far_link, far_events)),
             events: Some(events),
-            link,
+            near: link,
+        })
+    }
+
+    /// The end that asks.
+    pub(super) fn near(&self) -> Link {
+        self.near.clone()
+    }
+
+    /// What comes back to it. Once.
+    pub(super) fn take_events(&mut self) -> Result<LinkEvents, RunError> {
+        self.events.take().ok_or(failed("the link is gone"))
+    }
+
+    pub(super) async fn close(self) {
+        self.near.close().await;
+        self.echo.abort();
+    }
+}
+
+/// Two endpoints with one link.
+pub(super) struct RawPair {
+    endpoints: [Endpoint; 2],
+    link: RawLink,
+    round_trips: Vec<f64>,
+}
+
+impl RawPair {
+    pub(super) async fn connect() -> Result<Self, RunError> {
+        let endpoints = [bind()?, bind()?];
+        let [near, far] = &endpoints;
+        Ok(Self {
+            link: RawLink::between(near, far).await?,
             endpoints,
             round_trips: Vec::new(),
         })
@@ -51,7 +79,7 @@ impl RawPair {
 
     /// How long it took to make.
     pub(super) fn setup_ms(&self) -> f64 {
-        self.setup.as_secs_f64() * 1e3
+        self.link.setup.as_secs_f64() * 1e3
     }
 
     /// The round trips so far, in microseconds.
@@ -61,10 +89,8 @@ impl RawPair {
 
     /// Sends `text` there and back, one at a time, for so long.
     pub(super) async fn measure(&mut self, text: &str, time: Duration) -> Result<(), RunError> {
-        let Some(mut events) = self.events.take() else {
-            return Err(failed("the link is gone"));
-        };
-        let (link, text) = (self.link.clone(), text.to_owned());
+        let mut events = self.link.take_events()?;
+        let (link, text) = (self.link.near(), text.to_owned());
         let most = MOST_SAMPLES.saturating_sub(self.round_trips.len());
         // In a task, as the drivers of agents are.
         let asking = tokio::spawn(async move {
@@ -88,20 +114,19 @@ impl RawPair {
         let joined = joined.map_err(|_| failed("an echo was lost"))?;
         let (samples, events) = joined.map_err(failed)??;
         self.round_trips.extend(samples);
-        self.events = Some(events);
+        self.link.events = Some(events);
         Ok(())
     }
 
     pub(super) async fn close(self) {
         self.link.close().await;
-        self.echo.abort();
         for endpoint in &self.endpoints {
             endpoint.close().await;
         }
     }
 }
 
-fn bind() -> Result<Endpoint, RunError> {
+pub(super) fn bind() -> Result<Endpoint, RunError> {
     let config = EndpointConfig {
         addresses: vec![Ipv4Addr::LOCALHOST.into()],
         udp_port: None,
@@ -137,7 +162,7 @@ async fn echo(link: Link, mut events: LinkEvents) {
     }
 }
 
-fn failed(detail: impl std::fmt::Display) -> RunError {
+pub(super) fn failed(detail: impl std::fmt::Display) -> RunError {
     RunError::Floor {
         what: "a raw DataChannel",
         detail: detail.to_string(),

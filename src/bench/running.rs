@@ -222,26 +222,31 @@ impl RunningSwarm {
             None => probe.messages.into(),
         };
         let (payload, interval) = (probe.payload, probe.interval);
-        self.probe_with(probes, payload, interval).await
+        self.probe_on(self.schedule(probes, interval), payload)
+            .await
     }
 
-    /// Probes every open link: so many requests with payloads of so many bytes, one per interval.
-    pub(super) async fn probe_with(
+    /// So many probes of every open link, one per interval, soon.
+    pub(super) fn schedule(&self, probes: u64, interval: Duration) -> Schedule {
+        let links = self.formed.as_ref().map_or(0, |formed| formed.open.len());
+        Schedule {
+            start: Instant::now() + LEAD,
+            interval,
+            lanes: u32::try_from(links).unwrap_or(u32::MAX),
+            probes,
+        }
+    }
+
+    /// Probes every open link: requests with payloads of so many bytes.
+    pub(super) async fn probe_on(
         &mut self,
-        probes: u64,
+        schedule: Schedule,
         payload: usize,
-        interval: Duration,
     ) -> Result<(), RunError> {
         let links = self.formed.as_ref().map(Formed::open_links);
         let links = links.unwrap_or_default();
-        let lanes = u32::try_from(links.len()).unwrap_or(u32::MAX);
-        self.progress.probing(probes.saturating_mul(lanes.into()));
-        let schedule = Schedule {
-            start: Instant::now() + LEAD,
-            interval,
-            lanes,
-            probes,
-        };
+        let probes = schedule.probes.saturating_mul(schedule.lanes.into());
+        self.progress.probing(probes);
         let progress = Arc::clone(&self.progress);
         let course = Arc::new(Course::new(schedule, payload, links, progress));
         // Kept at once: a course that is cut short has still measured something.
@@ -403,7 +408,7 @@ mod tests {
         let formed = running.form().await.unwrap();
         assert_eq!((formed.open.len(), formed.missing.len()), (2, 1));
         running
-            .probe_with(3, 64, Duration::from_millis(1))
+            .probe_on(running.schedule(3, Duration::from_millis(1)), 64)
             .await
             .unwrap();
         let report = running.finish().await.unwrap();

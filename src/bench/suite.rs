@@ -14,7 +14,7 @@ use super::report::{Messages, Report};
 use super::running::{Options, RunError, RunningSwarm};
 use super::scenario;
 use super::stats::{Latencies, Percentiles, median, rounded};
-use super::unloaded::{on_one_thread, round_trips};
+use super::{loaded, unloaded};
 use crate::message::Destination;
 use crate::swarm::Swarm;
 
@@ -64,7 +64,7 @@ pub struct BenchReport {
     /// Of [`Floors::messages_per_second`]; where `throughput` was measured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub messages_per_second_ratio: Option<f64>,
-    /// `rtt_us.p50` over [`Floors::signed_rtt_us`]: how far the mesh at the given rate is from it.
+    /// `rtt_us.p50` over [`Floors::signed_mesh_rtt_us`], measured at the same time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rtt_ratio: Option<f64>,
     /// Signed round trips on one link, one at a time.
@@ -236,43 +236,46 @@ impl Suite {
         let mut pair = RawPair::connect().await?;
         setups.push(pair.setup_ms());
         pair.measure(&sample.wire, FLOOR).await?;
-        self.report.floors = floors::with_raw(self.report.floors, &pair, setups);
+        self.report.floors.put_setups(setups);
+        self.report.floors.put_round_trips(pair.round_trips());
         pair.close().await;
         Ok(())
     }
 
     async fn rtt(&mut self, sample: &Sample) -> Result<(), RunError> {
-        let (unloaded, round_trips) = on_one_thread(round_trips(
-            self.options,
-            sample.wire.clone(),
+        let BenchOptions { peers, payload, .. } = self.options;
+        let unloaded = unloaded::round_trips(
+            peers,
+            payload,
+            sample,
+            self.options.duration,
+            &mut self.report.floors,
             Arc::clone(&self.progress),
-        ))
-        .await?;
-        self.report.floors = floors::with_round_trips(self.report.floors, &round_trips);
-        let raw = Latencies::of_micros(&round_trips);
-        let mut running = self.mesh_of(self.options.peers).await?;
-        let payload = self.options.payload;
-        let rate = rate(self.options);
-        let interval = Duration::from_secs(1) / rate;
+        );
+        let unloaded = unloaded.await?;
+        let interval = Duration::from_secs(1) / rate(self.options);
         let probes = (self.options.duration.as_nanos() / interval.as_nanos()).max(1);
         let probes = u64::try_from(probes).unwrap_or(u64::MAX);
-        running.probe_with(probes, payload, interval).await?;
-        let rtt = running.rtt();
-        self.report.unloaded_rtt_us = Some(unloaded.percentiles());
+        let progress = Arc::clone(&self.progress);
+        let message = (payload, sample.wire.as_str());
+        let loaded = loaded::round_trips(peers, (probes, interval), message, progress).await?;
+        self.report.floors.put_mesh_round_trips(&loaded.raw);
+        self.report.unloaded_rtt_us = Some(unloaded.signed.percentiles());
         self.report.curves = vec![
-            ("raw DataChannel, one at a time", raw),
-            ("signed, one at a time", unloaded),
-            ("signed, every link of the mesh", rtt),
+            ("raw DataChannel, one at a time", unloaded.raw),
+            ("signed, one at a time", unloaded.signed),
+            ("raw DataChannel, every link of a mesh", loaded.raw),
+            ("signed, every link of a mesh", loaded.signed),
         ];
-        let report = running.finish().await?;
         let seconds = self.options.duration.as_secs_f64();
-        self.report.messages_per_second = rounded(report.messages.delivered as f64 / seconds, 1);
-        self.keep(report, Messages::default());
+        let delivered = loaded.report.messages.delivered as f64;
+        self.report.messages_per_second = rounded(delivered / seconds, 1);
+        self.keep(loaded.report, Messages::default());
         self.ratios.push(|report| {
-            let floor = report.floors.signed_rtt_us();
-            report.rtt_ratio = Some(ratio(report.mesh.rtt_us.p50 as f64, floor));
+            let (floors, found) = (report.floors, report.mesh.rtt_us.p50);
+            report.rtt_ratio = Some(ratio(found as f64, floors.signed_mesh_rtt_us()));
             let unloaded = report.unloaded_rtt_us.unwrap_or_default().p50;
-            report.unloaded_rtt_ratio = Some(ratio(unloaded as f64, floor));
+            report.unloaded_rtt_ratio = Some(ratio(unloaded as f64, floors.signed_rtt_us()));
         });
         Ok(())
     }

@@ -2,60 +2,57 @@
 //! witness add to a bare DataChannel.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use super::floors::{self, Floors, Sample};
 use super::progress::Progress;
 use super::raw::RawPair;
 use super::running::RunError;
 use super::scenario;
 use super::stats::Latencies;
-use super::suite::{BenchOptions, links_missing, mesh_of};
+use super::suite::{links_missing, mesh_of};
 
-/// Round trips on the first link of the mesh, one at a time, and raw ones in turns with them:
-/// what the machine does besides falls on both. The raw ones in microseconds.
+/// What was measured.
+pub(super) struct Unloaded {
+    /// Of requests and replies.
+    pub(super) signed: Latencies,
+    /// Of the same bytes on a link without agents.
+    pub(super) raw: Latencies,
+}
+
+/// Round trips on the first link of a mesh, one at a time, for about `time`, in short turns with
+/// raw ones and with the signatures alone, which go into `floors`: what the machine does besides
+/// falls on all of them.
 pub(super) async fn round_trips(
-    options: BenchOptions,
-    wire: String,
+    peers: usize,
+    payload: usize,
+    sample: &Sample,
+    time: Duration,
+    floors: &mut Floors,
     progress: Arc<dyn Progress>,
-) -> Result<(Latencies, Vec<f64>), RunError> {
-    let running = mesh_of(options.peers, Arc::clone(&progress)).await?;
+) -> Result<Unloaded, RunError> {
+    let running = mesh_of(peers, Arc::clone(&progress)).await?;
     progress.step("measuring one link, signed and raw in turns");
     let mut pair = RawPair::connect().await?;
     let mut signed = Latencies::new();
+    let mut signatures = floors::Signatures::default();
     let (asker, answerer) = running.first_link().ok_or(links_missing(&running))?;
-    let slice = options.duration / (2 * SLICES);
-    for _ in 0..SLICES {
-        pair.measure(&wire, slice).await?;
-        let turn = scenario::one_at_a_time(&asker, &answerer, options.payload, slice).await?;
+    let turns = time.as_millis().div_ceil(3 * TURN.as_millis()).max(1);
+    for _ in 0..turns {
+        signatures = signatures.more(sample, TURN / 4).await;
+        pair.measure(&sample.wire, TURN).await?;
+        let turn = scenario::one_at_a_time(&asker, &answerer, payload, TURN).await?;
         signed.add(&turn);
     }
     drop((asker, answerer));
-    let raw = pair.round_trips().to_vec();
+    signatures.put_into(floors);
+    floors.put_round_trips(pair.round_trips());
+    let raw = Latencies::of_micros(pair.round_trips());
     pair.close().await;
     running.finish().await?;
-    Ok((signed, raw))
+    Ok(Unloaded { signed, raw })
 }
 
-/// Runs a measurement on one thread. What it costs is then what it takes: on several, each packet
-/// also wakes a thread, which on a small virtual machine takes as long as a signature, and hits a
-/// long path more often than a short one.
-pub(super) async fn on_one_thread<T: Send + 'static>(
-    measurement: impl Future<Output = Result<T, RunError>> + Send + 'static,
-) -> Result<T, RunError> {
-    let run = move || {
-        let mut runtime = tokio::runtime::Builder::new_current_thread();
-        let runtime = runtime.enable_all().build().map_err(failed)?;
-        runtime.block_on(measurement)
-    };
-    let ran = tokio::task::spawn_blocking(run).await;
-    ran.map_err(failed)?
-}
-
-fn failed(detail: impl std::fmt::Display) -> RunError {
-    RunError::Floor {
-        what: "round trips on one thread",
-        detail: detail.to_string(),
-    }
-}
-
-/// Turns of raw and signed round trips.
-const SLICES: u32 = 4;
+/// Short, because a virtual machine's processor may be half as fast for some tens of milliseconds;
+/// long enough for a hundred round trips.
+const TURN: Duration = Duration::from_millis(25);
