@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::identity::{AgentId, Session, Signature};
 use crate::mesh::{Lanes, Last, Next};
 use crate::message::{Destination, Reason, parse_strict};
+use crate::signal::MAX_REASON;
 
 /// One frame of the control channel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,7 +55,7 @@ pub enum Control {
     },
     /// The sender leaves on purpose.
     Goodbye {
-        /// Why, for people.
+        /// Why, for people; up to 256 characters.
         reason: String,
         /// The greatest `sequence_num` meant for the receiver, per destination.
         last: BTreeMap<Destination, u64>,
@@ -88,6 +89,11 @@ impl Control {
     }
 
     fn check(&self) -> Result<(), String> {
+        if let Self::Goodbye { reason, .. } = self
+            && reason.chars().count() > MAX_REASON
+        {
+            return Err(format!("`reason` is longer than {MAX_REASON} characters"));
+        }
         let greatest = match self {
             Self::Hello { next: map, .. } | Self::Goodbye { last: map, .. } => {
                 if map.len() > MAX_DESTINATIONS {
@@ -218,11 +224,27 @@ mod tests {
             r#"{"type":"ping","t":9007199254740992}"#,
             r#"{"type":"ping","t":1,"t":2}"#,
             r#"{"t":1}"#,
+            r#"{"type":"goodbye","reason":1,"last":{}}"#,
             "[]",
             r#"["ping",1]"#,
             "",
         ] {
             assert!(Control::parse(bad.as_bytes()).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_goodbye_may_give_a_reason_of_256_characters_and_no_more() {
+        let goodbye = |length: usize| {
+            let frame = Control::Goodbye {
+                reason: "ß".repeat(length),
+                last: BTreeMap::new(),
+                signature: Signature::from_bytes([0; 64]),
+            };
+            Control::parse(frame.to_text().as_bytes())
+        };
+        assert!(goodbye(256).is_ok());
+        let err = goodbye(257).unwrap_err();
+        assert!(err.contains("256 characters"), "{err}");
     }
 }

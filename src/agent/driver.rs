@@ -12,6 +12,8 @@ use super::AgentError;
 use super::core::{Core, Shared};
 use super::effects::Effect;
 use super::event::AgentEvent;
+use super::testimony;
+use crate::mesh::CloseReason;
 use crate::signal::{Client, ClientFrame, Goodbye, RecvError, ServerFrame};
 use crate::witness::{Entry, Event, Summary};
 
@@ -83,6 +85,7 @@ impl Core {
         for farewell in farewells {
             self.say_goodbye(&farewell, &reason);
         }
+        self.testify_closing();
         let goodbye = Goodbye::sign(
             &self.swarm,
             &self.me,
@@ -97,6 +100,17 @@ impl Core {
         // The forwarder ends when it has carried the goodbye to the server.
         self.signal_queue = tokio::sync::mpsc::channel(1).0;
         why.or_else(|| self.leaving.take().and_then(|leaving| leaving.why))
+    }
+
+    /// The links that are left are closed once nothing can be witnessed any more.
+    fn testify_closing(&mut self) {
+        let open = self.links.iter();
+        let links: Vec<_> = open.map(|(id, link)| (id, link.peer.clone())).collect();
+        for (id, peer) in links {
+            let why = json!({ "reason": CloseReason::Leaving.as_str() });
+            let event = Event::DatachannelClosed;
+            self.testify(testimony::link(event, &peer, id, why, self.wall));
+        }
     }
 
     /// All tasks of the agent, those that close its links among them.

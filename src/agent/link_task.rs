@@ -143,7 +143,11 @@ impl Reader {
                         None => message,
                     }
                 }
-                LinkEvent::Control(bytes) => What::Control(Control::parse(&bytes)),
+                LinkEvent::Control { bytes, is_text } => What::Control(if is_text {
+                    Control::parse(&bytes)
+                } else {
+                    Err("found a binary frame, expected text".into())
+                }),
                 LinkEvent::Candidate(line) => What::Candidate(line),
                 LinkEvent::EndOfCandidates => What::EndOfCandidates,
                 LinkEvent::State(state) => What::State(state),

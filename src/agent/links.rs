@@ -106,6 +106,10 @@ impl Links {
         self.active.drain().map(|(_, link)| link).collect()
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = (LinkId, &Active)> {
+        self.active.iter().map(|(id, link)| (*id, link))
+    }
+
     /// When the first batch of candidates has to go out.
     pub(super) fn candidates_due(&self) -> Option<Instant> {
         self.active.values().filter_map(|l| l.candidates_due).min()

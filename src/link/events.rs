@@ -44,8 +44,13 @@ pub enum LinkEvent {
         /// Whether it came as text.
         is_text: bool,
     },
-    /// A control frame.
-    Control(Bytes),
+    /// A control frame; a binary one is none.
+    Control {
+        /// The bytes as received.
+        bytes: Bytes,
+        /// Whether it came as text.
+        is_text: bool,
+    },
     /// The connection's state changed, in the words of the W3C specification.
     State(&'static str),
     /// The link is down; nothing follows.
@@ -151,9 +156,10 @@ impl LinkEvents {
                 self.seat.opened();
                 Some(LinkEvent::Open)
             }
-            Some(DataChannelEvent::OnMessage(message)) if is_control => {
-                Some(LinkEvent::Control(message.data.freeze()))
-            }
+            Some(DataChannelEvent::OnMessage(message)) if is_control => Some(LinkEvent::Control {
+                is_text: message.is_string,
+                bytes: message.data.freeze(),
+            }),
             Some(DataChannelEvent::OnMessage(message)) => Some(LinkEvent::Message {
                 is_text: message.is_string,
                 bytes: message.data.freeze(),

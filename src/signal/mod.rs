@@ -21,7 +21,7 @@ mod wire;
 pub use admission::{Admission, Limits};
 pub use client::{Client, ClientConfig, ClientSender, ConnectError, RecvError, SendError};
 pub use errors::{ErrorCode, ErrorFrame, FrameError, FrameReason};
-pub use proof::{Goodbye, Nonce, Register};
+pub use proof::{Goodbye, MAX_REASON, Nonce, Register};
 pub use room::WitnessNote;
 pub use sdp::{KeyOf, SdpBody, SdpExpect, SdpFrame, SdpKind, SdpRefusal};
 pub use server::{Server, ServerConfig, ServerError, WitnessSink};

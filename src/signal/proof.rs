@@ -246,8 +246,8 @@ impl<'de> Deserialize<'de> for Nonce {
 
 /// A host name has at most 253 characters (RFC 1035), a port 5.
 const MAX_SERVER: usize = 260;
-/// A sentence.
-const MAX_REASON: usize = 256;
+/// Characters in the reason of a goodbye, on every way it travels: a sentence.
+pub const MAX_REASON: usize = 256;
 /// Integers from here on are not told apart by every JSON reader.
 const INTEGERS_END: u64 = 1 << 53;
 

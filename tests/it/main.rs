@@ -19,6 +19,7 @@ mod mesh_sim;
 mod mesh_up;
 mod message_fixtures;
 mod python;
+mod raw;
 mod raw_peer;
 mod sdp_fixtures;
 mod support;

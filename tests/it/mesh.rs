@@ -88,12 +88,23 @@ async fn all_talk_to_all(ids: &[&str], expected_links: usize) {
         assert_eq!(testimony(entries, "sdp_rejected"), []);
         let opened = testimony(entries, "datachannel_open");
         assert_eq!(opened.len(), ids.len() - 1, "{id} opened each link once");
+        let closed = testimony(entries, "datachannel_closed");
+        assert_eq!(
+            links_of(&closed),
+            links_of(&opened),
+            "{id} closed them all, itself or after its peer"
+        );
     }
     assert_eq!(said.len(), ids.len() * (ids.len() - 1));
     assert_eq!(
         said, heard,
         "what one says it sent is what the other says it received"
     );
+}
+
+fn links_of(entries: &[(Option<String>, Value)]) -> BTreeSet<String> {
+    let links = entries.iter().map(|(_, what)| what["link"].as_str());
+    links.map(|link| link.unwrap().to_owned()).collect()
 }
 
 /// What a message is known by in both witnesses.

@@ -1,22 +1,19 @@
-//! A peer that speaks the wire by hand, from `wire.md`: it joins a real agent, and says what no
-//! agent of this program would say.
+//! What a real agent says to a peer that speaks the wire by hand, and what it takes from it.
 
 use std::collections::BTreeMap;
 
 use ifswarm::agent::AgentEvent;
-use ifswarm::identity::{KeyPair, Purpose, Session};
-use ifswarm::link::{ChannelOptions, Endpoint, EndpointConfig, Link, LinkEvent, LinkEvents};
-use ifswarm::message::{Author, Draft, Signed, Timestamp, canonical, sign};
-use ifswarm::signal::{
-    Admission, Client, ClientConfig, SdpBody, SdpFrame, SdpKind, Server, ServerFrame,
-};
+use ifswarm::identity::{KeyPair, Purpose};
+use ifswarm::message::canonical;
+use ifswarm::signal::{Admission, Server};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::live::{
     LiveAgent, builder, read_witness, roster_of, say, serve, swarm_name, testimony, within,
 };
-use crate::support::{FixtureAgent, bytes_of};
+use crate::raw::{Frame, Raw, sign_as};
+use crate::support::FixtureAgent;
 
 /// The agent, whose id is the smaller one, and who therefore dials.
 const AGENT: &str = "ann";
@@ -33,17 +30,6 @@ struct Scene {
     folder: TempDir,
 }
 
-struct Raw {
-    key: KeyPair,
-    session: Session,
-    link: Link,
-    events: LinkEvents,
-    /// The agent's hello, which comes first.
-    hello: Value,
-    /// Kept, so that the server sees nobody leave.
-    _client: Client,
-}
-
 async fn open() -> Scene {
     let roster = roster_of(&[AGENT, RAW, OTHER]);
     let admission = Admission::Rosters(BTreeMap::from([(swarm_name(), roster.clone())]));
@@ -51,146 +37,13 @@ async fn open() -> Scene {
     let folder = tempfile::tempdir().unwrap();
     let builder = builder(AGENT, &server.url(), folder.path());
     let ann = LiveAgent::start(builder.roster(roster)).await;
-    let raw = Raw::join(&server).await;
+    let raw = Raw::join(&server, RAW, AGENT).await;
     Scene {
         ann,
         raw,
         server,
         folder,
     }
-}
-
-impl Raw {
-    async fn join(server: &Server) -> Self {
-        let me = FixtureAgent::new(RAW);
-        let config = ClientConfig {
-            url: server.url(),
-            swarm: swarm_name(),
-            agent_id: me.id.clone(),
-            key: me.key.clone(),
-            session: me.session,
-            connect_timeout: std::time::Duration::from_secs(10),
-        };
-        let (mut client, _) = Client::connect(config).await.unwrap();
-        let offer = loop {
-            match client.recv().await.unwrap().unwrap() {
-                ServerFrame::Offer(offer) => break offer,
-                ServerFrame::IceCandidates(_) => {}
-                other => panic!("expected an offer, found {other:?}"),
-            }
-        };
-        let endpoint = Endpoint::bind(EndpointConfig {
-            addresses: vec!["127.0.0.1".parse().unwrap()],
-            udp_port: None,
-            ice_servers: Vec::new(),
-            channel: ChannelOptions::default(),
-        })
-        .unwrap();
-        let (link, mut events, sdp) = endpoint.answer(&offer.from, &offer.sdp).await.unwrap();
-        let body = SdpBody {
-            swarm: swarm_name(),
-            from: me.id,
-            to: offer.from,
-            session: me.session,
-            to_session: offer.session,
-            link: offer.link,
-            kind: SdpKind::Answer,
-            sdp,
-        };
-        let answer = SdpFrame::sign(body, &me.key);
-        client.sender().send(answer.into()).await.unwrap();
-        // One channel may carry something before both are open.
-        let (mut is_open, mut hello) = (false, None);
-        while !is_open || hello.is_none() {
-            match events.recv(true).await {
-                LinkEvent::Open => is_open = true,
-                LinkEvent::Control(bytes) => hello = serde_json::from_slice(&bytes).ok(),
-                LinkEvent::Closed => panic!("the link went down before it was open"),
-                _ => {}
-            }
-        }
-        Self {
-            key: me.key,
-            session: me.session,
-            link,
-            events,
-            hello: hello.expect("it came"),
-            _client: client,
-        }
-    }
-
-    /// The next control frame of this type; others are dropped.
-    async fn control(&mut self, of_type: &str) -> Value {
-        loop {
-            match self.events.recv(true).await {
-                LinkEvent::Control(bytes) => {
-                    let frame: Value = serde_json::from_slice(&bytes).unwrap();
-                    if frame["type"] == of_type {
-                        return frame;
-                    }
-                }
-                LinkEvent::Closed => panic!("the link went down before `{of_type}` came"),
-                _ => {}
-            }
-        }
-    }
-
-    async fn say_hello(&self) {
-        let next = json!({ RAW: 1, "*": 1 });
-        let hello =
-            json!({"type": "hello", "agent_id": RAW, "session": self.session, "next": next});
-        self.say(&hello).await;
-    }
-
-    async fn say(&self, control: &Value) {
-        self.link.send_control(&control.to_string()).await.unwrap();
-    }
-
-    async fn send(&self, text: &str) {
-        self.link.send_message(text).await.unwrap();
-    }
-
-    /// A message of this peer, signed at the present time.
-    fn sign(&self, number: u64, draft: Draft) -> Signed {
-        sign_as(RAW, self.session, &self.key, number, draft)
-    }
-
-    /// The frame `refused` about this number, and the `ack` that covers it, in this order.
-    async fn refused(&mut self, number: u64) -> Value {
-        let refused = self.control("refused").await;
-        assert_eq!(refused["sequence_num"], number);
-        assert_eq!(refused["session"], json!(self.session));
-        refused
-    }
-
-    async fn acked(&mut self, number: u64) {
-        loop {
-            let ack = self.control("ack").await;
-            assert_eq!(ack["session"], json!(self.session));
-            assert_eq!(ack["destination"], AGENT);
-            let up_to = ack["up_to"].as_u64().unwrap();
-            assert!(up_to <= number, "acknowledges what was never sent: {ack}");
-            if up_to == number {
-                return;
-            }
-        }
-    }
-}
-
-fn sign_as(id: &str, session: Session, key: &KeyPair, number: u64, draft: Draft) -> Signed {
-    let id = id.parse().unwrap();
-    let author = Author {
-        id: &id,
-        session,
-        key,
-    };
-    let random = bytes_of("raw", &number.to_string());
-    sign(draft, &author, number, present(), random).unwrap()
-}
-
-fn present() -> Timestamp {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    Timestamp::from_unix_ms(since.unwrap().as_millis().try_into().unwrap())
 }
 
 impl Scene {
@@ -209,7 +62,7 @@ impl Scene {
     /// The link still carries this message.
     async fn still_carries(&mut self, number: u64) {
         let good = self.raw.sign(number, say(AGENT, "good again"));
-        self.raw.send(good.text()).await;
+        self.raw.send(good.text());
         let message = self.ann.message().await;
         assert_eq!(message.sequence_num(), number);
         assert_eq!(message.payload()["text"], "good again");
@@ -219,7 +72,6 @@ impl Scene {
     /// Ends all; returns the agent's witness.
     async fn end(self) -> Vec<Value> {
         self.ann.agent.shutdown("the test is over").await.unwrap();
-        self.raw.link.close().await;
         self.server.shutdown().await;
         read_witness(self.folder.path(), AGENT)
     }
@@ -233,21 +85,15 @@ async fn a_hand_made_peer_is_greeted_heard_and_acknowledged() {
         let next = json!({ AGENT: 1, "*": 1 });
         let expected = json!({"type": "hello", "agent_id": id, "session": session, "next": next});
         assert_eq!(scene.raw.hello, expected);
-        scene.raw.say_hello().await;
+        scene.raw.say_hello();
         scene.ann.agent.linked(1).await.unwrap();
         scene.still_carries(1).await;
 
         let receipt = scene.ann.agent.send(say(RAW, "welcome")).await.unwrap();
-        let text = loop {
-            if let LinkEvent::Message { bytes, is_text } = scene.raw.events.recv(true).await {
-                assert!(is_text);
-                break bytes;
-            }
-        };
-        let message: Value = serde_json::from_slice(&text).unwrap();
+        let message = scene.raw.message().await;
         assert_eq!(message["id"], receipt.id);
         let ack = json!({"type": "ack", "session": session, "destination": RAW, "up_to": 1});
-        scene.raw.say(&ack).await;
+        scene.raw.say(&ack);
         let up_to = scene.ann.until(|event| match event {
             AgentEvent::Acked { peer, up_to, .. } if peer.as_str() == RAW => Some(up_to),
             _ => None,
@@ -266,9 +112,9 @@ async fn messages_that_come_before_hello_are_delivered_after_it() {
         let mut scene = open().await;
         for number in 1..=EARLY {
             let early = scene.raw.sign(number, say(AGENT, "early"));
-            scene.raw.send(early.text()).await;
+            scene.raw.send(early.text());
         }
-        scene.raw.say_hello().await;
+        scene.raw.say_hello();
         for number in 1..=EARLY {
             assert_eq!(scene.ann.message().await.sequence_num(), number);
         }
@@ -285,10 +131,9 @@ async fn a_peer_that_never_says_hello_is_not_kept_messages_for_without_end() {
         let mut scene = open().await;
         for number in 1..=257 {
             let early = scene.raw.sign(number, say(AGENT, "early"));
-            // The link may be down before the last one is out.
-            let _ = scene.raw.link.send_message(early.text()).await;
+            scene.raw.send(early.text());
         }
-        while scene.raw.events.recv(true).await != LinkEvent::Closed {}
+        scene.raw.closed().await;
         assert!(scene.ann.links().await.is_empty());
         let witness = scene.end().await;
         assert_eq!(testimony(&witness, "ifmessage_received"), []);
@@ -303,13 +148,13 @@ async fn a_peer_that_never_says_hello_is_not_kept_messages_for_without_end() {
 async fn a_forged_message_is_refused_witnessed_and_told_and_the_link_lives_on() {
     within(async {
         let mut scene = open().await;
-        scene.raw.say_hello().await;
+        scene.raw.say_hello();
         scene.still_carries(1).await;
 
         let text = scene.raw.sign(2, say(AGENT, "pay 100")).text().to_owned();
         let forged = text.replace("pay 100", "pay 900");
         assert_ne!(forged, text);
-        scene.raw.send(&forged).await;
+        scene.raw.send(&forged);
         assert_eq!(scene.rejection().await, "bad-signature");
         let refused = scene.raw.refused(2).await;
         assert_eq!(refused["reason"], "bad-signature");
@@ -325,19 +170,19 @@ async fn a_forged_message_is_refused_witnessed_and_told_and_the_link_lives_on() 
             3,
             say(AGENT, "I am raw"),
         );
-        scene.raw.send(foreign.text()).await;
+        scene.raw.send(foreign.text());
         assert_eq!(scene.rejection().await, "key-mismatch");
         assert_eq!(scene.raw.refused(3).await["reason"], "key-mismatch");
 
         let mut unsigned: Value = serde_json::from_str(&text).unwrap();
         unsigned.as_object_mut().unwrap().remove("signature");
         unsigned["sequence_num"] = json!(4);
-        scene.raw.send(&unsigned.to_string()).await;
+        scene.raw.send(&unsigned.to_string());
         assert_eq!(scene.rejection().await, "unsigned");
         assert_eq!(scene.raw.refused(4).await["reason"], "unsigned");
 
         // Nothing that could be named in a `refused` frame can be read of it.
-        scene.raw.send("{\"id\":").await;
+        scene.raw.send("{\"id\":");
         assert_eq!(scene.rejection().await, "malformed");
 
         scene.still_carries(5).await;
@@ -368,22 +213,22 @@ async fn a_forged_message_is_refused_witnessed_and_told_and_the_link_lives_on() 
 async fn the_same_bytes_again_are_refused_as_replayed() {
     within(async {
         let mut scene = open().await;
-        scene.raw.say_hello().await;
+        scene.raw.say_hello();
         scene.still_carries(1).await;
         let again = scene.raw.sign(2, say(AGENT, "once"));
-        scene.raw.send(again.text()).await;
+        scene.raw.send(again.text());
         assert_eq!(scene.ann.message().await.payload()["text"], "once");
-        scene.raw.send(again.text()).await;
+        scene.raw.send(again.text());
         assert_eq!(scene.rejection().await, "replayed");
         // Written anew, but with a number that was used: the same.
         let reused = scene.raw.sign(2, say(AGENT, "something else"));
-        scene.raw.send(reused.text()).await;
+        scene.raw.send(reused.text());
         assert_eq!(scene.rejection().await, "replayed");
 
         // A duplicate is acknowledged and never answered with `refused`: the next frame of that
         // type is about the next message.
         let misdirected = scene.raw.sign(3, say(OTHER, "not for you"));
-        scene.raw.send(misdirected.text()).await;
+        scene.raw.send(misdirected.text());
         assert_eq!(scene.rejection().await, "wrong-recipient");
         let refused = scene.raw.refused(3).await;
         assert_eq!(refused["reason"], "wrong-recipient");
@@ -400,11 +245,11 @@ async fn the_same_bytes_again_are_refused_as_replayed() {
 async fn what_others_signed_is_refused_when_it_was_not_forwarded() {
     within(async {
         let mut scene = open().await;
-        scene.raw.say_hello().await;
+        scene.raw.say_hello();
         scene.still_carries(1).await;
         let zoe = FixtureAgent::new(OTHER);
         let stolen = sign_as(OTHER, zoe.session, &zoe.key, 1, say(AGENT, "from zoe"));
-        scene.raw.send(stolen.text()).await;
+        scene.raw.send(stolen.text());
         assert_eq!(scene.rejection().await, "wrong-peer");
         scene.still_carries(2).await;
         scene.end().await;
@@ -413,22 +258,22 @@ async fn what_others_signed_is_refused_when_it_was_not_forwarded() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn control_frames_of_later_versions_are_ignored_and_counted() {
+async fn control_frames_of_later_versions_are_ignored_and_those_that_are_none_refused() {
     within(async {
         let mut scene = open().await;
-        scene.raw.say_hello().await;
+        scene.raw.say_hello();
+        scene.raw.say(&json!({"type": "later", "anything": [1]}));
+        scene.raw.say(&json!(["no frame"]));
+        scene.raw.link.send(Frame {
+            is_text: false,
+            ..Frame::control(json!({"type": "ping", "t": 41}).to_string())
+        });
         scene
             .raw
-            .say(&json!({"type": "later", "anything": [1]}))
-            .await;
-        scene.raw.say(&json!(["no frame"])).await;
-        scene
-            .raw
-            .say(&json!({"type": "ping", "t": 42, "more": true}))
-            .await;
+            .say(&json!({"type": "ping", "t": 42, "more": true}));
         assert_eq!(scene.raw.control("pong").await["t"], 42);
         let stats = scene.ann.agent.stats();
-        assert_eq!((stats.unknown_control, stats.bad_control), (1, 1));
+        assert_eq!((stats.unknown_control, stats.bad_control), (1, 2));
         scene.still_carries(1).await;
         scene.end().await;
     })
@@ -439,7 +284,7 @@ async fn control_frames_of_later_versions_are_ignored_and_counted() {
 async fn only_a_goodbye_that_is_signed_ends_a_link_and_it_waits_for_what_is_under_way() {
     within(async {
         let mut scene = open().await;
-        scene.raw.say_hello().await;
+        scene.raw.say_hello();
         scene.still_carries(1).await;
         let goodbye = |raw: &Raw, key: &KeyPair| {
             let last = json!({ AGENT: 2 });
@@ -449,17 +294,17 @@ async fn only_a_goodbye_that_is_signed_ends_a_link_and_it_waits_for_what_is_unde
             json!({"type": "goodbye", "reason": "done", "last": last, "signature": signature})
         };
         let forged = goodbye(&scene.raw, &FixtureAgent::new(OTHER).key);
-        scene.raw.say(&forged).await;
-        scene.raw.say(&json!({"type": "ping", "t": 1})).await;
+        scene.raw.say(&forged);
+        scene.raw.say(&json!({"type": "ping", "t": 1}));
         scene.raw.control("pong").await;
         assert_eq!(scene.ann.agent.stats().bad_control, 1);
         assert_eq!(scene.ann.links().await.len(), 1);
 
         // The goodbye overtakes the last message that it speaks of.
         let signed = goodbye(&scene.raw, &scene.raw.key);
-        scene.raw.say(&signed).await;
+        scene.raw.say(&signed);
         let last = scene.raw.sign(2, say(AGENT, "my last one"));
-        scene.raw.send(last.text()).await;
+        scene.raw.send(last.text());
         assert_eq!(scene.ann.message().await.payload()["text"], "my last one");
         let down = scene.ann.until(|event| match event {
             AgentEvent::PeerDown { peer, why } => Some((peer, why.as_str())),
