@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// What a signature is for. What is signed is always the purpose's context followed by the bytes,
 /// so that a signature of one kind can never be passed off as another: no context is a prefix of
-/// another, and a message begins with `{`, which no context does.
+/// another, and what has none begins as no context does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
     /// An IFMessage: canonical JSON, which begins with `{`; no context.
@@ -20,6 +20,10 @@ pub enum Purpose {
     Sdp,
     /// A goodbye, on a data channel or to the signaling server.
     Goodbye,
+    /// A checkpoint of a witness log, whose text begins with `ifswarm-log/`; no context (C2SP).
+    Checkpoint,
+    /// A cosignature, whose text begins with `cosignature/v1` and a newline; no context (C2SP).
+    Cosignature,
 }
 
 /// An agent's key pair. The secret half is wiped from memory when dropped and never printed.
@@ -61,7 +65,8 @@ impl Purpose {
     /// The bytes that precede what is signed.
     pub fn context(self) -> &'static [u8] {
         match self {
-            Self::Message => b"",
+            // What is signed tells them apart by its first byte, and from all that follow.
+            Self::Message | Self::Checkpoint | Self::Cosignature => b"",
             Self::Registration => b"ifswarm/register/v1\n",
             Self::Sdp => b"ifswarm/sdp/v1\n",
             Self::Goodbye => b"ifswarm/goodbye/v1\n",
