@@ -8,7 +8,7 @@ use super::canonical::{TYPICAL_SIZE, write_list, write_object, write_text};
 use super::draft::Draft;
 use super::names::{Destination, Level, Performative};
 use super::timestamp::Timestamp;
-use crate::identity::{AgentId, Session, Signature};
+use crate::identity::{AgentId, Session, Signature, hex_text};
 
 /// An IFMessage v2.1 with its signature. Only [`sign`](super::sign()) and
 /// [`verify`](super::verify()) make one, so its members have the shape that the contract asks.
@@ -194,8 +194,8 @@ impl IfMessage {
     pub(super) fn signature(&self) -> SignatureMember {
         SignatureMember {
             algorithm: ALGORITHM,
-            public_key: hex::encode(self.seal.public_key),
-            signature_bytes: hex::encode(self.seal.signature.as_bytes()),
+            public_key: hex_text(&self.seal.public_key),
+            signature_bytes: hex_text(self.seal.signature.as_bytes()),
             signed_fields: self.names().collect(),
         }
     }
