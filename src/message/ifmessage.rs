@@ -1,5 +1,8 @@
 //! The signed message itself: typed members, and the two ways to write them.
 
+use std::fmt;
+use std::io::Write;
+
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
@@ -228,13 +231,18 @@ impl Member<'_> {
     fn write(&self, out: &mut Vec<u8>) {
         match self {
             Self::Text(text) => write_text(out, text),
-            Self::Session(session) => write_text(out, &session.to_string()),
-            Self::Time(time) => write_text(out, &time.to_string()),
-            Self::Integer(number) => out.extend_from_slice(number.to_string().as_bytes()),
+            // These hold nothing that JSON escapes.
+            Self::Session(session) => put(out, format_args!("\"{session}\"")),
+            Self::Time(time) => put(out, format_args!("\"{time}\"")),
+            Self::Integer(number) => put(out, format_args!("{number}")),
             Self::Texts(texts) => write_list(out, texts, |out, text| write_text(out, text)),
             Self::Object(members) => write_object(out, members),
         }
     }
+}
+
+fn put(out: &mut Vec<u8>, text: fmt::Arguments<'_>) {
+    out.write_fmt(text).expect("a Vec takes every byte");
 }
 
 /// `signature`, as it is written.
