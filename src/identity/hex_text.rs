@@ -10,11 +10,43 @@ pub(crate) fn hex_text(bytes: &[u8]) -> String {
 
 /// The bytes of `2 * N` digits; none of any other text.
 pub(crate) fn hex_bytes<const N: usize>(digits: &str) -> Option<[u8; N]> {
-    // `hex` also takes upper case.
-    if digits.bytes().any(|b| b.is_ascii_uppercase()) {
+    if digits.len() != 2 * N {
         return None;
     }
     let mut bytes = [0; N];
-    hex::decode_to_slice(digits, &mut bytes).ok()?;
+    for (byte, pair) in bytes.iter_mut().zip(digits.as_bytes().chunks_exact(2)) {
+        *byte = value(pair[0])? << 4 | value(pair[1])?;
+    }
     Some(bytes)
+}
+
+/// `hex` also takes upper case; the wire has one spelling.
+fn value(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_it_writes_and_only_lower_case_digits_of_the_right_number() {
+        for byte in 0..=u8::MAX {
+            let digits = hex_text(&[byte, 7]);
+            assert_eq!(digits, hex::encode([byte, 7]));
+            assert_eq!(hex_bytes(&digits), Some([byte, 7]));
+            let digits = format!("0{}07", char::from(byte));
+            let expected = hex::decode(&digits)
+                .ok()
+                .filter(|_| !byte.is_ascii_uppercase());
+            assert_eq!(hex_bytes::<2>(&digits).map(Vec::from), expected);
+        }
+        for bad in ["", "0", "000", "00000", "000000"] {
+            assert_eq!(hex_bytes::<2>(bad), None, "{bad}");
+        }
+    }
 }

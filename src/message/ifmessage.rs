@@ -254,5 +254,25 @@ pub(super) struct SignatureMember {
     signed_fields: Vec<&'static str>,
 }
 
+impl SignatureMember {
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        let Self {
+            algorithm,
+            public_key,
+            signature_bytes,
+            signed_fields,
+        } = self;
+        // Nothing here holds what JSON escapes.
+        put(
+            out,
+            format_args!(
+                r#"{{"algorithm":"{algorithm}","public_key":"{public_key}","signature_bytes":"{signature_bytes}","signed_fields":"#
+            ),
+        );
+        write_list(out, signed_fields, |out, name| write_text(out, name));
+        out.push(b'}');
+    }
+}
+
 pub(super) const VERSION: &str = "2.1";
 pub(super) const ALGORITHM: &str = "ed25519";

@@ -97,7 +97,7 @@ pub fn sign(
     // The order of members is free on the wire, so the signed bytes go out as they are.
     bytes.pop();
     bytes.extend_from_slice(br#","signature":"#);
-    serde_json::to_writer(&mut bytes, &message.signature()).expect("strings only");
+    message.signature().write(&mut bytes);
     bytes.push(b'}');
     if bytes.len() > MAX_MESSAGE {
         return Err(DraftError::TooLarge {
