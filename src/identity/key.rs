@@ -7,6 +7,8 @@ use std::str::FromStr;
 use ed25519_dalek::Signer;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::{hex_bytes, hex_text};
+
 /// What a signature is for. What is signed is always the purpose's context followed by the bytes,
 /// so that a signature of one kind can never be passed off as another: no context is a prefix of
 /// another, and what has none begins as no context does.
@@ -190,7 +192,7 @@ macro_rules! hex_impls {
     ($name:ident) => {
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&hex::encode(self.as_bytes()))
+                f.write_str(&hex_text(self.as_bytes()))
             }
         }
 
@@ -219,17 +221,10 @@ hex_impls!(PublicKey);
 hex_impls!(Signature);
 
 fn decode_hex<const N: usize>(text: &str) -> Result<[u8; N], InvalidKey> {
-    let invalid = || InvalidKey::Hex {
+    hex_bytes(text).ok_or_else(|| InvalidKey::Hex {
         expected: 2 * N,
         found: text.chars().count(),
-    };
-    // `hex` also takes upper case; the wire has one spelling.
-    if text.bytes().any(|b| b.is_ascii_uppercase()) {
-        return Err(invalid());
-    }
-    let mut bytes = [0; N];
-    hex::decode_to_slice(text, &mut bytes).map_err(|_| invalid())?;
-    Ok(bytes)
+    })
 }
 
 #[cfg(test)]
