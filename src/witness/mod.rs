@@ -43,4 +43,5 @@ pub use event::{Event, UnknownEvent};
 pub use flaw::{Flaw, Reason};
 pub use log::{Log, LogOwner, Opening, Summary};
 pub use note::{NoteError, NoteSignature, SignedNote};
-pub use path::{BadProof, verify_consistency, verify_inclusion};
+pub use path::{BadProof, ProofPath, verify_consistency, verify_inclusion};
+pub use tree::{Tree, leaf_hash};

@@ -1,14 +1,14 @@
 //! Inclusion and consistency proofs (RFC 6962, sections 2.1.1 to 2.1.4), made while the log goes by.
 //!
 //! Both are the siblings on the way from one node up to the tree head. Those on the left are known
-//! when the node is; those on the right come with the leaves that follow. A [`Path`] that is fed
+//! when the node is; those on the right come with the leaves that follow. A [`ProofPath`] that is fed
 //! these needs 130 hashes at most, however long the log, and no way back into it.
 
 use super::tree::{Hash, Tree, node_hash};
 
 /// The way from a perfect subtree up to the tree head, while the tree grows.
 #[derive(Debug, Clone)]
-pub(crate) struct Path {
+pub struct ProofPath {
     /// Height of the subtree, and its number among those of that height.
     level: u32,
     index: u64,
@@ -28,10 +28,10 @@ pub(crate) struct Path {
 #[error("the proof does not fit")]
 pub struct BadProof;
 
-impl Path {
+impl ProofPath {
     /// To prove that `tree` was the beginning of a longer one. Not of an empty tree: that needs
     /// no proof.
-    pub(crate) fn of_tree(tree: &Tree) -> Option<Self> {
+    pub fn of_tree(tree: &Tree) -> Option<Self> {
         let (&subtree, rest) = tree.peaks().split_last()?;
         let level = tree.size().trailing_zeros();
         Some(Self {
@@ -47,7 +47,7 @@ impl Path {
     }
 
     /// To prove that the leaf which comes next after `before` is in the tree.
-    pub(crate) fn of_next_leaf(before: &Tree) -> Self {
+    pub fn of_next_leaf(before: &Tree) -> Self {
         Self {
             level: 0,
             index: before.size(),
@@ -60,7 +60,7 @@ impl Path {
     }
 
     /// The next leaf after the tree or leaf that it began with.
-    pub(crate) fn push(&mut self, leaf: Hash) {
+    pub fn push(&mut self, leaf: Hash) {
         self.growing.push(leaf);
         self.size += 1;
         // A sibling on the right is whole when it is as large as the node on its left; the nodes
@@ -72,12 +72,12 @@ impl Path {
     }
 
     /// How many leaves the tree has.
-    pub(crate) fn size(&self) -> u64 {
+    pub fn size(&self) -> u64 {
         self.size
     }
 
     /// The proof towards the tree as it is now.
-    pub(crate) fn proof(&self) -> Vec<Hash> {
+    pub fn proof(&self) -> Vec<Hash> {
         let mut proof = Vec::from_iter(self.seed);
         let (mut left, mut right) = (self.left.iter(), self.right.iter());
         let growing = (self.growing.size() > 0).then(|| self.growing.root());
@@ -221,7 +221,7 @@ mod tests {
         let trees = trees();
         for old in 1..=MOST {
             let old_root = trees[old as usize].root();
-            let mut path = Path::of_tree(&trees[old as usize]).unwrap();
+            let mut path = ProofPath::of_tree(&trees[old as usize]).unwrap();
             for new in old..=MOST {
                 let root = trees[new as usize].root();
                 let proof = path.proof();
@@ -249,7 +249,7 @@ mod tests {
     fn every_leaf_is_in_every_tree_after_it_and_proves_it() {
         let trees = trees();
         for index in 0..MOST {
-            let mut path = Path::of_next_leaf(&trees[index as usize]);
+            let mut path = ProofPath::of_next_leaf(&trees[index as usize]);
             for size in index + 1..=MOST {
                 let root = trees[size as usize].root();
                 let proof = path.proof();
@@ -267,7 +267,7 @@ mod tests {
     #[test]
     fn nothing_is_continued_by_everything_and_an_empty_tree_has_no_path() {
         let trees = trees();
-        assert!(Path::of_tree(&trees[0]).is_none());
+        assert!(ProofPath::of_tree(&trees[0]).is_none());
         let (none, some) = (trees[0].root(), trees[5].root());
         assert_eq!(verify_consistency(0, &none, 5, &some, &[]), Ok(()));
         assert_eq!(verify_consistency(5, &some, 0, &none, &[]), Err(BadProof));
@@ -284,16 +284,16 @@ mod tests {
             range.for_each(|n| tree.push(leaf(n)));
             tree.root()
         };
-        let grown = |mut path: Path| {
+        let grown = |mut path: ProofPath| {
             (path.size()..7).for_each(|n| path.push(leaf(n)));
             path.proof()
         };
-        let inclusion = |n: usize| grown(Path::of_next_leaf(&trees[n]));
+        let inclusion = |n: usize| grown(ProofPath::of_next_leaf(&trees[n]));
         assert_eq!(inclusion(0), [leaf(1), of(2..4), of(4..7)]);
         assert_eq!(inclusion(3), [leaf(2), of(0..2), of(4..7)]);
         assert_eq!(inclusion(4), [leaf(5), leaf(6), of(0..4)]);
         assert_eq!(inclusion(6), [of(4..6), of(0..4)]);
-        let consistency = |n: usize| grown(Path::of_tree(&trees[n]).unwrap());
+        let consistency = |n: usize| grown(ProofPath::of_tree(&trees[n]).unwrap());
         assert_eq!(consistency(3), [leaf(2), leaf(3), of(0..2), of(4..7)]);
         assert_eq!(consistency(4), [of(4..7)]);
         assert_eq!(consistency(6), [of(4..6), leaf(6), of(0..4)]);

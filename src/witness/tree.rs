@@ -10,7 +10,7 @@ pub(crate) type Hash = [u8; 32];
 
 /// The tree of the leaves pushed so far.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Tree {
+pub struct Tree {
     size: u64,
     /// Roots of the perfect subtrees, the largest first.
     peaks: Vec<Hash>,
@@ -18,7 +18,7 @@ pub(crate) struct Tree {
 
 impl Tree {
     /// Adds a leaf on the right.
-    pub(crate) fn push(&mut self, leaf: Hash) {
+    pub fn push(&mut self, leaf: Hash) {
         let mut node = leaf;
         // Each one at the end of the size is a subtree as large as the one just completed.
         for _ in 0..self.size.trailing_ones() {
@@ -30,17 +30,17 @@ impl Tree {
     }
 
     /// How many leaves there are.
-    pub(crate) fn size(&self) -> u64 {
+    pub fn size(&self) -> u64 {
         self.size
     }
 
     /// Roots of the perfect subtrees, the largest first.
-    pub(crate) fn peaks(&self) -> &[Hash] {
+    pub fn peaks(&self) -> &[Hash] {
         &self.peaks
     }
 
     /// The tree head.
-    pub(crate) fn root(&self) -> Hash {
+    pub fn root(&self) -> Hash {
         let from_the_right = self.peaks.iter().rev().copied();
         from_the_right
             .reduce(|right, left| node_hash(&left, &right))
@@ -49,7 +49,7 @@ impl Tree {
 }
 
 /// The hash of one entry: its line without the newline.
-pub(crate) fn leaf_hash(line: &[u8]) -> Hash {
+pub fn leaf_hash(line: &[u8]) -> Hash {
     let hash = Sha256::new_with_prefix([LEAF]);
     hash.chain_update(line).finalize().into()
 }
