@@ -5,7 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use uuid::Uuid;
+use uuid::{Uuid, Variant};
 
 use super::{hex_bytes, hex_text};
 
@@ -49,7 +49,9 @@ impl FromStr for Session {
         let uuid = Uuid::try_parse(text).map_err(|_| InvalidSession)?;
         // One spelling only: the text is signed, and compared, as it stands.
         let canonical = uuid.hyphenated().encode_lower(&mut Uuid::encode_buffer()) == text;
-        if canonical && uuid.get_version_num() == 7 {
+        // The version alone says nothing: it is that of the variant of RFC 9562, section 4.1.
+        let is_v7 = uuid.get_variant() == Variant::RFC4122 && uuid.get_version_num() == 7;
+        if canonical && is_v7 {
             Ok(Self(uuid))
         } else {
             Err(InvalidSession)

@@ -17,6 +17,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::note::{NoteError, NoteSignature, SignatureType, SignedNote};
 use super::tree::Hash;
 use crate::identity::{KeyPair, PublicKey, Purpose, Signature};
+use crate::message::one_line;
 
 /// How long a log is, and its tree head. Nothing proves it until it is signed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,7 +49,7 @@ pub enum CheckpointError {
     /// A checkpoint of another log.
     #[error("a checkpoint of `{found}`, expected one of `{expected}`")]
     Origin {
-        /// Whose it is.
+        /// Whose it says it is, shortened.
         found: String,
         /// Whose it should be.
         expected: String,
@@ -124,7 +125,7 @@ impl SignedCheckpoint {
         let checkpoint = Checkpoint::parse(note.text())?;
         if checkpoint.origin != origin {
             return Err(CheckpointError::Origin {
-                found: checkpoint.origin,
+                found: one_line(&checkpoint.origin, MAX_ORIGIN),
                 expected: origin.into(),
             });
         }
@@ -214,6 +215,8 @@ fn cosigned_text(time: u64, text: &str) -> String {
     format!("cosignature/v1\ntime {time}\n{text}")
 }
 
+/// Characters of the longest origin that a log of ours has: `ifswarm-log/`, a swarm, `/`, an agent.
+const MAX_ORIGIN: usize = 12 + 64 + 1 + 128;
 /// A time is at most 2^63 - 1.
 const LAST_TIME: u64 = u64::MAX >> 1;
 
