@@ -2,12 +2,13 @@
 //! 64 KiB, read as strictly as messages. Unknown types are let through as [`Control::Unknown`].
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use crate::identity::{AgentId, Session, Signature};
 use crate::mesh::{Lanes, Last, Next};
-use crate::message::{Destination, Reason, parse_strict};
+use crate::message::{Destination, Reason, one_line, parse_strict};
 use crate::signal::MAX_REASON;
 
 /// One frame of the control channel.
@@ -73,12 +74,12 @@ impl Control {
     /// # Errors
     /// One line that says what was found and what was expected.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
-        let value = parse_strict(bytes, MAX_CONTROL).map_err(|err| err.to_string())?;
+        let value = parse_strict(bytes, MAX_CONTROL).map_err(detail)?;
         if !value.is_object() {
             // serde would take an array for one, its first item for the type.
             return Err("found no object, expected one".into());
         }
-        let frame: Self = serde_json::from_value(value).map_err(|err| err.to_string())?;
+        let frame: Self = serde_json::from_value(value).map_err(detail)?;
         frame.check()?;
         Ok(frame)
     }
@@ -116,6 +117,11 @@ impl Control {
     }
 }
 
+/// What a reader says is wrong, which may quote the whole frame.
+fn detail(err: impl fmt::Display) -> String {
+    one_line(&err.to_string(), MAX_DETAIL)
+}
+
 /// `next` as it stands in a `hello` of `me`.
 pub(super) fn next_map(next: Next, me: &AgentId) -> BTreeMap<Destination, u64> {
     let own = Destination::Agent(me.clone());
@@ -151,6 +157,8 @@ pub(super) fn read_last(map: &BTreeMap<Destination, u64>, me: &AgentId) -> Last 
 
 /// Bytes of the largest control frame.
 const MAX_CONTROL: usize = 64 * 1024;
+/// Characters of an explanation, as in signaling.
+const MAX_DETAIL: usize = 300;
 /// The receiver's or the sender's id, and `*`.
 const MAX_DESTINATIONS: usize = 2;
 /// Numbers of ours stay below 2^53, where every JSON reader is exact.

@@ -20,6 +20,7 @@ use super::port::Seat;
 use super::runtime::{ConnectionRuntime, Hurry};
 use super::sdp;
 use crate::identity::AgentId;
+use crate::message::one_line;
 
 /// One WebRTC connection to one peer. Cheap to clone; closed by [`close`](Self::close).
 #[derive(Clone)]
@@ -58,7 +59,7 @@ pub enum LinkError {
     BadSdp {
         /// `offer`, `answer` or `candidate`.
         what: &'static str,
-        /// What the engine said.
+        /// What the engine said: one bounded line.
         detail: String,
     },
     /// No candidates within the time allowed.
@@ -365,7 +366,8 @@ fn engine(err: Error) -> LinkError {
 fn bad_sdp(what: &'static str) -> impl Fn(Error) -> LinkError {
     move |err| LinkError::BadSdp {
         what,
-        detail: err.to_string(),
+        // The engine quotes the whole text where it finds fault with it.
+        detail: one_line(&err.to_string(), MAX_DETAIL),
     }
 }
 
@@ -388,6 +390,8 @@ const CONTROL_ID: u16 = 1;
 /// what a peer that reads nothing can make this end keep.
 const SEND_BUFFER: usize = 128 * 1024;
 
+/// Characters of what the engine says about a peer's text.
+const MAX_DETAIL: usize = 300;
 /// Host candidates take a millisecond.
 const GATHERING: Duration = Duration::from_secs(5);
 /// What a closing link waits for its last bytes to be acknowledged.

@@ -27,12 +27,14 @@ mod timestamp;
 mod verify;
 
 pub use canonical::canonical;
+pub(crate) use canonical::write_object;
 pub use draft::{Draft, DraftError};
 pub use ifmessage::IfMessage;
 pub use json::{Malformed, parse_strict};
 pub use names::{Destination, Level, Performative, UnknownName};
 pub use refusal::{Claim, Reason, Refusal};
 pub use sdp_reason::SdpReason;
+pub(crate) use shape::one_line;
 pub use sign::{Author, Signed, sign};
 pub use timestamp::{InvalidTimestamp, Timestamp};
 pub use verify::{Keys, Verified, verify, verify_integrity};

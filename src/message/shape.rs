@@ -139,10 +139,11 @@ pub(super) fn excerpt(text: &str) -> String {
     format!("{}{more}", short.escape_debug())
 }
 
-/// An error's own text as one bounded line: control characters replaced, the rest as it is.
-pub(super) fn one_line(text: &str) -> String {
+/// An error's own text, which may quote a stranger's, as one line of at most `most` characters:
+/// control characters replaced, the rest as it is.
+pub(crate) fn one_line(text: &str, most: usize) -> String {
     let visible = |c: char| if c.is_control() { '\u{fffd}' } else { c };
-    text.chars().take(2 * EXCERPT).map(visible).collect()
+    text.chars().take(most).map(visible).collect()
 }
 
 fn quote(text: &str) -> String {

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use super::MAX_MESSAGE;
-use super::canonical::{TYPICAL_SIZE, write_object};
+use super::canonical::write_object;
 use super::ifmessage::IfMessage;
 use super::json::parse_strict;
 use super::read;
@@ -131,10 +131,10 @@ fn check(
     let mut members = match parse_strict(bytes, MAX_MESSAGE) {
         Ok(Value::Object(members)) => members,
         Ok(_) => return Err(malformed("found no object, expected one".into()).into()),
-        Err(err) => return Err(malformed(one_line(&err.to_string())).into()),
+        Err(err) => return Err(malformed(one_line(&err.to_string(), MAX_DETAIL)).into()),
     };
     let signature = members.remove("signature");
-    let mut signed = Vec::with_capacity(TYPICAL_SIZE);
+    let mut signed = Vec::with_capacity(bytes.len());
     write_object(&mut signed, &members);
     let digest = Sha256::digest(&signed).into();
     match check_members(&mut members, signature.as_ref(), &signed, choose) {
@@ -192,6 +192,9 @@ fn check_coverage(signed_fields: &[&str], message: &IfMessage) -> Result<(), Rej
         format!("`signature.signed_fields`: {detail}, expected the sorted list of all others"),
     ))
 }
+
+/// Characters of what the JSON reader says: a place, its own words, and 40 characters of a key.
+const MAX_DETAIL: usize = 160;
 
 /// A reason and its detail.
 type Rejection = (Reason, String);

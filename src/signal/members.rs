@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use super::errors::{FrameError, FrameReason};
 use super::wire::MAX_FRAME;
-use crate::message::parse_strict;
+use crate::message::{one_line, parse_strict};
 
 /// The members of a frame, taken out one by one, so that what is wrong can be named.
 pub(super) struct Members(Map<String, Value>);
@@ -18,7 +18,7 @@ impl Members {
             from: None,
             to: None,
             link: None,
-            detail: one_line(&detail),
+            detail: one_line(&detail, MAX_DETAIL),
         };
         match parse_strict(bytes, MAX_FRAME) {
             Ok(Value::Object(members)) => Ok(Self(members)),
@@ -46,7 +46,7 @@ impl Members {
             from,
             to,
             link,
-            detail: one_line(&wrong.detail),
+            detail: one_line(&wrong.detail, MAX_DETAIL),
         })
     }
 
@@ -72,6 +72,29 @@ impl Members {
             .map(Some)
             .map_err(|err| schema_error(format!("member `{name}`: {err}")))
     }
+
+    /// Takes a member that is an object. serde would take an array of its members for one too.
+    pub(super) fn take_object<T: DeserializeOwned>(&mut self, name: &str) -> Result<T, Wrong> {
+        match self.0.get(name) {
+            Some(value) if !value.is_object() => {
+                Err(schema_error(format!("member `{name}`: expected an object")))
+            }
+            _ => self.take(name),
+        }
+    }
+
+    /// Takes a member that is a list of objects.
+    pub(super) fn take_objects<T: DeserializeOwned>(
+        &mut self,
+        name: &str,
+    ) -> Result<Vec<T>, Wrong> {
+        match self.0.get(name).and_then(Value::as_array) {
+            Some(items) if !items.iter().all(Value::is_object) => Err(schema_error(format!(
+                "member `{name}`: expected a list of objects"
+            ))),
+            _ => self.take(name),
+        }
+    }
 }
 
 /// What a frame's members are wrong about, before it is known whose frame it is.
@@ -89,12 +112,6 @@ pub(super) fn schema_error(detail: String) -> Wrong {
 
 pub(super) fn unexpected(frame_type: &str, of: &str) -> Wrong {
     schema_error(format!("`{frame_type}` is no type of a {of}'s frames"))
-}
-
-/// Hostile text is cut and its control characters replaced, so that a log line stays a line.
-fn one_line(text: &str) -> String {
-    let visible = |c: char| if c.is_control() { '\u{fffd}' } else { c };
-    text.chars().take(MAX_DETAIL).map(visible).collect()
 }
 
 /// Characters of an explanation: a few lines of a terminal.

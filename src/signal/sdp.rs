@@ -204,7 +204,7 @@ impl SdpFrame {
     }
 
     pub(super) fn of(kind: SdpKind, members: &mut Members) -> Result<Self, Wrong> {
-        let description: Description = members.take(kind.as_str())?;
+        let description: Description = members.take_object(kind.as_str())?;
         if description.kind != kind {
             return Err(schema_error(format!(
                 "member `{0}`: its `type` is not `{0}`",

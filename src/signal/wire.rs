@@ -241,7 +241,7 @@ impl ServerFrame {
             "challenge" => challenge(members),
             "registered" => Registered::of(members).map(Self::Registered),
             "agent-joined" => members
-                .take("agent")
+                .take_object("agent")
                 .map(|agent| Self::AgentJoined { agent }),
             "agent-left" => agent_left(members),
             "offer" => SdpFrame::of(SdpKind::Offer, members).map(Self::Offer),
@@ -296,7 +296,7 @@ impl Candidates {
             from: members.take("from")?,
             to: members.take("to")?,
             link: members.take("link")?,
-            candidates: members.take("candidates")?,
+            candidates: members.take_objects("candidates")?,
             end: members.take("end")?,
         })
     }
@@ -306,8 +306,8 @@ impl Registered {
     fn of(members: &mut Members) -> Result<Self, Wrong> {
         Ok(Self {
             agent_id: members.take("agent_id")?,
-            connected_agents: members.take("connected_agents")?,
-            ice_servers: members.take("ice_servers")?,
+            connected_agents: members.take_objects("connected_agents")?,
+            ice_servers: members.take_objects("ice_servers")?,
         })
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::error::{InvalidSwarm, SwarmError};
 
 /// A place in the text, both from 1, the column in characters.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) line: usize,
     pub(super) column: usize,

@@ -72,7 +72,7 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Node, SwarmError> {
             let place = pass
                 .deserialize(second)
                 .err()
-                .map_or(Place::START, |err| place_of(&err));
+                .map_or(Place::START, |err| place_of(&err, text));
             let message = "found a second document, expected one swarm in one file".into();
             let help = Some("put each swarm into a file of its own".into());
             Err(InvalidSwarm::at(place, message, help, text, path))
@@ -84,17 +84,20 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Node, SwarmError> {
 pub(super) fn locate(text: &str, at: usize) -> Place {
     let stop = Pass::new(Some(at)).deserialize(serde_yaml::Deserializer::from_str(text));
     // Every number comes from reading this very text, so that this pass does stop.
-    stop.err().map_or(Place::START, |err| place_of(&err))
+    stop.err().map_or(Place::START, |err| place_of(&err, text))
 }
 
-fn place_of(err: &serde_yaml::Error) -> Place {
-    match err.location() {
-        Some(location) => Place {
-            line: location.line(),
-            column: location.column(),
-        },
-        None => Place::START,
-    }
+fn place_of(err: &serde_yaml::Error, text: &str) -> Place {
+    let Some(location) = err.location() else {
+        return Place::START;
+    };
+    let place = Place {
+        line: location.line(),
+        column: location.column(),
+    };
+    // The reader reads on behind a last line that has no line end, as if there were one more.
+    let end = Place::after(text);
+    if place.line > end.line { end } else { place }
 }
 
 /// One reading of the text.
@@ -132,7 +135,7 @@ impl Pass {
 
     /// An error of this pass as one of the file.
     fn explain(&self, err: &serde_yaml::Error, text: &str, path: &Path) -> SwarmError {
-        let place = place_of(err);
+        let place = place_of(err, text);
         let said = err.to_string();
         // As in "did not find expected ',' or ']' at line 2 column 2, while parsing a flow
         // sequence at line 1 column 4".
@@ -166,7 +169,7 @@ impl Pass {
             (None, problem) => {
                 let found = match character {
                     Some(c) => quote(c.encode_utf8(&mut [0; 4])),
-                    None if line.is_none_or(|line| line.is_empty()) => "the end of the file".into(),
+                    None if place == Place::after(text) => "the end of the file".into(),
                     None => "the end of the line".into(),
                 };
                 let context = match context {

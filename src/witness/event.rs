@@ -36,7 +36,7 @@ macro_rules! events {
             fn from_str(text: &str) -> Result<Self, UnknownEvent> {
                 match text {
                     $($name => Ok(Self::$variant),)*
-                    other => Err(UnknownEvent(other.chars().take(MAX_SHOWN).collect())),
+                    other => Err(UnknownEvent(excerpt(other))),
                 }
             }
         }
@@ -117,7 +117,13 @@ impl<'de> Deserialize<'de> for Event {
     }
 }
 
-/// Hostile text in an error is cut; the longest event has 24 characters.
+/// Hostile text in an error is one short line.
+fn excerpt(text: &str) -> String {
+    let short: String = text.chars().take(MAX_SHOWN).collect();
+    short.escape_debug().to_string()
+}
+
+/// It is cut; the longest event has 24 characters.
 const MAX_SHOWN: usize = 40;
 
 #[cfg(test)]

@@ -10,6 +10,8 @@
 //! | `event` | what can happen |
 //! | `entry` | one entry and its line |
 //! | `tree` | the Merkle tree, as a compact range |
+//! | `path` | inclusion and consistency proofs |
+//! | `note`, `checkpoint` | signed notes, checkpoints and cosignatures of the C2SP |
 //! | `check` | reading a log: the one judge of what is valid |
 //! | `flaw` | what can be wrong with one |
 //! | `disk` | folder, lock and file |
@@ -19,6 +21,7 @@
 //! proofs will stand beside `tree`; they sign [`Log::root`].
 
 mod check;
+mod checkpoint;
 #[cfg(test)]
 mod crash_tests;
 mod disk;
@@ -26,13 +29,19 @@ mod entry;
 mod event;
 mod flaw;
 mod log;
+mod note;
+mod path;
 #[cfg(test)]
 mod tests;
 mod tree;
 
 pub use check::{CheckError, Report, check, check_reader};
+pub use checkpoint::{Checkpoint, CheckpointError, NotCosigned, SignedCheckpoint, origin_of};
 pub use disk::{ENTRIES_FILE, OpenError, WriteError};
 pub use entry::Entry;
 pub use event::{Event, UnknownEvent};
 pub use flaw::{Flaw, Reason};
 pub use log::{Log, LogOwner, Opening, Summary};
+pub use note::{NoteError, NoteSignature, SignedNote};
+pub use path::{BadProof, ProofPath, verify_consistency, verify_inclusion};
+pub use tree::{Tree, leaf_hash};

@@ -1,7 +1,7 @@
 //! The Merkle tree over the entries (RFC 6962, section 2.1), as a compact range.
 //!
 //! Keeps the roots of the perfect subtrees only, one per bit of the size: 64 hashes at most,
-//! however long the log. Proofs need the leaves and will read them from the log.
+//! however long the log. Proofs are made in `path`.
 
 use sha2::{Digest, Sha256};
 
@@ -10,7 +10,7 @@ pub(crate) type Hash = [u8; 32];
 
 /// The tree of the leaves pushed so far.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Tree {
+pub struct Tree {
     size: u64,
     /// Roots of the perfect subtrees, the largest first.
     peaks: Vec<Hash>,
@@ -18,7 +18,7 @@ pub(crate) struct Tree {
 
 impl Tree {
     /// Adds a leaf on the right.
-    pub(crate) fn push(&mut self, leaf: Hash) {
+    pub fn push(&mut self, leaf: Hash) {
         let mut node = leaf;
         // Each one at the end of the size is a subtree as large as the one just completed.
         for _ in 0..self.size.trailing_ones() {
@@ -30,12 +30,17 @@ impl Tree {
     }
 
     /// How many leaves there are.
-    pub(crate) fn size(&self) -> u64 {
+    pub fn size(&self) -> u64 {
         self.size
     }
 
+    /// Roots of the perfect subtrees, the largest first.
+    pub fn peaks(&self) -> &[Hash] {
+        &self.peaks
+    }
+
     /// The tree head.
-    pub(crate) fn root(&self) -> Hash {
+    pub fn root(&self) -> Hash {
         let from_the_right = self.peaks.iter().rev().copied();
         from_the_right
             .reduce(|right, left| node_hash(&left, &right))
@@ -44,12 +49,12 @@ impl Tree {
 }
 
 /// The hash of one entry: its line without the newline.
-pub(crate) fn leaf_hash(line: &[u8]) -> Hash {
+pub fn leaf_hash(line: &[u8]) -> Hash {
     let hash = Sha256::new_with_prefix([LEAF]);
     hash.chain_update(line).finalize().into()
 }
 
-fn node_hash(left: &Hash, right: &Hash) -> Hash {
+pub(crate) fn node_hash(left: &Hash, right: &Hash) -> Hash {
     let hash = Sha256::new_with_prefix([NODE]);
     hash.chain_update(left)
         .chain_update(right)

@@ -157,7 +157,7 @@ REQUIRED = {
     "destination": lambda value: value == "*" or is_id(value),
     "version": lambda value: value == "2.1",
     "payload": lambda value: isinstance(value, dict),
-    "session": matches(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}"),
+    "session": matches(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"),
     "sequence_num": is_integer(1, MAX_INTEGER),
 }
 OPTIONAL = {

@@ -9,6 +9,7 @@ mod cli;
 mod cli_verify;
 mod conversation;
 mod fixtures;
+mod fuzz;
 mod hostile_server;
 mod interop;
 mod interop_witness;
