@@ -20,8 +20,11 @@ mod oracle;
 mod sdp;
 mod swarm;
 
+/// What must hold for some bytes.
+type Target = fn(&[u8]);
+
 /// The decoders by name. Each has its seeds in `corpus/NAME` and a file in `fuzz_targets`.
-pub(crate) const TARGETS: [(&str, fn(&[u8])); 9] = [
+pub(crate) const TARGETS: [(&str, Target); 9] = [
     ("ifmessage", ifmessage::target),
     ("frame", frame::target),
     ("control", control::target),
@@ -34,7 +37,7 @@ pub(crate) const TARGETS: [(&str, fn(&[u8])); 9] = [
 ];
 
 /// The target of this name.
-pub(crate) fn named(name: &str) -> fn(&[u8]) {
+pub(crate) fn named(name: &str) -> Target {
     let found = TARGETS.iter().find(|(known, _)| *known == name);
     found.expect("a name of the list").1
 }

@@ -165,7 +165,7 @@ fn duration(time: Duration) -> String {
         (1_000_000, "s"),
         (1_000, "ms"),
     ];
-    let unit = units.iter().find(|(unit, _)| micros % unit == 0);
+    let unit = units.iter().find(|(unit, _)| micros.is_multiple_of(*unit));
     let (unit, name) = unit.copied().unwrap_or((1, "us"));
     format!("{}{name}", micros / unit)
 }
