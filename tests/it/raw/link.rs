@@ -29,7 +29,6 @@ use tokio::task::AbortHandle;
 pub(crate) struct RawLink {
     orders: mpsc::UnboundedSender<Frame>,
     happened: mpsc::UnboundedReceiver<Happened>,
-    address: SocketAddr,
     task: AbortHandle,
 }
 
@@ -146,15 +145,9 @@ impl RawLink {
         let link = Self {
             orders,
             happened,
-            address,
             task,
         };
         (link, answer)
-    }
-
-    /// Where its datagrams come from.
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.address
     }
 
     /// Queues a frame. Of a link that is down it is dropped.
