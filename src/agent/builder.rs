@@ -19,7 +19,7 @@ use crate::identity::{AgentId, KeyPair, Roster, Session, SwarmName};
 use crate::link::{BindError, ChannelOptions, ENOUGH_BUFFER, Endpoint, EndpointConfig, IceServer};
 use crate::mesh::{Config, Mesh, Neighbours};
 use crate::signal::{
-    Client, ClientConfig, ClientFrame, ClientSender, ConnectError, ErrorCode, Registered,
+    Client, ClientConfig, ClientFrame, ClientSender, ConnectError, ErrorCode, Registered, Trust,
 };
 use crate::swarm::SdpDetail;
 use crate::witness::{Log, LogOwner, Opening};
@@ -30,6 +30,7 @@ pub struct Builder {
     id: AgentId,
     swarm: SwarmName,
     signal: String,
+    trust: Trust,
     key: Option<KeyPair>,
     roster: Option<Roster>,
     neighbours: Neighbours,
@@ -69,6 +70,7 @@ impl Agent {
             id,
             swarm: swarm.clone(),
             signal: "ws://127.0.0.1:8443".into(),
+            trust: Trust::system(),
             key: None,
             roster: None,
             neighbours: Neighbours::All,
@@ -84,10 +86,19 @@ impl Agent {
 }
 
 impl Builder {
-    /// The signaling server: `ws://HOST:PORT`, by default `ws://127.0.0.1:8443`.
+    /// The signaling server: `ws://HOST:PORT` or `wss://HOST:PORT`, by default
+    /// `ws://127.0.0.1:8443`.
     #[must_use]
     pub fn signal(mut self, url: &str) -> Self {
         url.clone_into(&mut self.signal);
+        self
+    }
+
+    /// Whose certificates to believe of a server at `wss://`; by default those of the authorities
+    /// of the operating system.
+    #[must_use]
+    pub fn trust(mut self, trust: Trust) -> Self {
+        self.trust = trust;
         self
     }
 
@@ -258,6 +269,7 @@ impl Builder {
                 agent_id: self.id.clone(),
                 key: key.clone(),
                 session,
+                trust: self.trust.clone(),
                 connect_timeout: CONNECT,
             };
             match Client::connect(config).await {

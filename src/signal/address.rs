@@ -17,11 +17,13 @@ pub(super) enum Names {
     These(BTreeSet<String>),
 }
 
-/// A `ws://` URL, taken apart.
+/// A `ws://` or `wss://` URL, taken apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Target {
     /// The URL to ask for, path included.
     pub(super) url: String,
+    /// Whether it says `wss://`.
+    pub(super) tls: bool,
     /// The host to look up, without brackets.
     pub(super) host: String,
     /// Its port.
@@ -63,13 +65,14 @@ impl Target {
     /// # Errors
     /// What is wrong with it and what was expected.
     pub(super) fn new(url: &str, swarm: &SwarmName) -> Result<Self, String> {
-        let expected = "expected ws://HOST:PORT, such as ws://127.0.0.1:8443";
+        let expected =
+            "expected ws://HOST:PORT, such as ws://127.0.0.1:8443, or wss://HOST:PORT with TLS";
         let uri: Uri = url.parse().map_err(|err| format!("{err}; {expected}"))?;
-        match uri.scheme_str() {
-            Some("ws") => {}
-            Some("wss") => return Err(format!("wss:// is not supported; {expected}")),
+        let (scheme, tls, default_port) = match uri.scheme_str() {
+            Some("ws") => ("ws", false, 80),
+            Some("wss") => ("wss", true, 443),
             _ => return Err(expected.into()),
-        }
+        };
         let Some(parts) = uri.authority() else {
             return Err(expected.into());
         };
@@ -78,7 +81,7 @@ impl Target {
         }
         // A port that is there but unreadable must not become the default one.
         let port = match parts.as_str().strip_prefix(parts.host()) {
-            Some("") => 80,
+            Some("") => default_port,
             _ => parts.port_u16().ok_or(expected)?,
         };
         let authority = authority(parts.host(), port);
@@ -88,7 +91,8 @@ impl Target {
         };
         let host = parts.host().trim_matches(['[', ']']).to_string();
         Ok(Self {
-            url: format!("ws://{authority}{path}"),
+            url: format!("{scheme}://{authority}{path}"),
+            tls,
             host,
             port,
             authority,
@@ -150,6 +154,9 @@ mod tests {
             assert_eq!(target.url, format!("ws://{expected}/v1/five"));
         }
         assert_eq!(target("ws://[::1]:9").unwrap().host, "::1");
+        let secured = target("wss://Example.org").unwrap();
+        assert_eq!(secured.url, "wss://example.org:443/v1/five");
+        assert_eq!((secured.tls, secured.port), (true, 443));
     }
 
     #[test]
@@ -172,8 +179,9 @@ mod tests {
             "8443",
             "localhost:8443",
             "http://a:1",
-            "wss://a:1",
+            "https://a:1",
             "ws://",
+            "wss://",
             "ws://u@a:1",
             "ws://a:99999",
             "ws://a:",

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use super::address::Names;
 use super::errors::{ErrorCode, ErrorFrame};
-use super::proof::{Nonce, Register};
+use super::proof::Register;
 use super::room::ConnId;
 use super::wire::{IceServer, Peer};
-use crate::identity::{AgentId, PublicKey, Roster, Session, SwarmName};
+use crate::identity::{AgentId, BadSignature, PublicKey, Roster, Session, SwarmName};
 use crate::swarm::SdpDetail;
 
 /// Who may register.
@@ -29,9 +29,15 @@ pub struct Limits {
     pub agents_per_swarm: usize,
     /// Swarms with anybody in them.
     pub swarms: usize,
-    /// Connections that have not registered.
+    /// Connections, registered or not.
+    pub connections: usize,
+    /// Of these, from one address. Of IPv6 the first 64 bits are one address.
+    pub connections_per_address: usize,
+    /// Connections that have not registered, and as many sockets that are shaking hands.
     pub unregistered: usize,
-    /// How long a connection may take to register.
+    /// Of these, from one address.
+    pub unregistered_per_address: usize,
+    /// How long a connection may take to register, TLS and all.
     pub register_within: Duration,
     /// How often a connection is pinged; one that shows no life until the next ping is dropped.
     pub ping_every: Duration,
@@ -39,6 +45,10 @@ pub struct Limits {
     pub frames_per_second: u32,
     /// Frames that one connection may send at once.
     pub frames_burst: u32,
+    /// Bytes a second that one connection may send.
+    pub bytes_per_second: u32,
+    /// Bytes that one connection may send at once.
+    pub bytes_burst: u32,
     /// Bytes that wait for a client that does not read; over them it is dropped.
     pub queued_bytes: usize,
 }
@@ -77,8 +87,8 @@ impl Rules {
         &self,
         swarm: &SwarmName,
         swarms: &BTreeMap<SwarmName, Swarm>,
-        nonce: &Nonce,
         register: &Register,
+        proof: Result<(), BadSignature>,
     ) -> Result<(), ErrorFrame> {
         let Register {
             agent_id,
@@ -101,7 +111,7 @@ impl Rules {
             );
             return Err(ErrorCode::WrongServer.because(message));
         }
-        if let Err(err) = register.verify(nonce) {
+        if let Err(err) = proof {
             return Err(ErrorCode::BadSignature.because(err.to_string()));
         }
         let state = swarms.get(swarm);
@@ -164,11 +174,16 @@ impl Default for Limits {
         Self {
             agents_per_swarm: AGENTS_PER_SWARM,
             swarms: SWARMS,
+            connections: CONNECTIONS,
+            connections_per_address: CONNECTIONS_PER_ADDRESS,
             unregistered: UNREGISTERED,
+            unregistered_per_address: UNREGISTERED_PER_ADDRESS,
             register_within: Duration::from_secs(10),
             ping_every: Duration::from_secs(15),
             frames_per_second: FRAMES_PER_SECOND,
             frames_burst: FRAMES_BURST,
+            bytes_per_second: BYTES_PER_SECOND,
+            bytes_burst: BYTES_BURST,
             queued_bytes: QUEUED_BYTES,
         }
     }
@@ -178,13 +193,24 @@ impl Default for Limits {
 const AGENTS_PER_SWARM: usize = 2048;
 /// Swarms cost little; the bound keeps an open server from growing without end.
 const SWARMS: usize = 1024;
-/// Each may hold one frame of 1 MiB half received.
-const UNREGISTERED: usize = 256;
+/// Each costs some 50 KiB with its buffers and TLS: half a GiB in all.
+const CONNECTIONS: usize = 10_000;
+/// A full swarm behind one address, twice, since a connection that was replaced lives on for a moment.
+const CONNECTIONS_PER_ADDRESS: usize = 2 * AGENTS_PER_SWARM;
+/// Each holds its buffers and 16 KiB of what it sent: 50 MiB in all.
+const UNREGISTERED: usize = 1024;
+/// As many of one host as register at once, and a quarter of all places.
+const UNREGISTERED_PER_ADDRESS: usize = 256;
 /// Ids that came and went keep their key while their swarm lives; these many times the agents.
 const PINS_PER_AGENT: usize = 4;
 /// Of one connection, sustained (`wire.md`).
 pub(super) const FRAMES_PER_SECOND: u32 = 100;
 /// Of one connection, at once (`wire.md`).
 pub(super) const FRAMES_BURST: u32 = 500;
+/// Of one connection, sustained: twice what 100 offers of a few KiB need.
+pub(super) const BYTES_PER_SECOND: u32 = 1024 * 1024;
+/// Of one connection, at once: a burst of 500 offers with room to spare, and half of what may wait
+/// for whom they are sent to, so that no one member can drown another.
+pub(super) const BYTES_BURST: u32 = 8 * 1024 * 1024;
 /// Enough for 2,048 offers of a few KiB; what one client that does not read can cost.
 const QUEUED_BYTES: usize = 16 * 1024 * 1024;

@@ -250,3 +250,65 @@ fn ids_that_come_and_go_do_not_grow_the_pins_without_end() {
         "four times the agents, less the one that stays"
     );
 }
+
+#[test]
+fn one_address_cannot_take_all_places() {
+    let limits = Limits {
+        connections_per_address: 3,
+        unregistered_per_address: 2,
+        ..Limits::default()
+    };
+    let mut world = World::new(Admission::Open, limits);
+    let (first, _) = world.connect_from("10.0.0.1", "five");
+    world.connect_from("10.0.0.1", "five");
+    let (third, effects) = world.connect_from("10.0.0.1", "five");
+    assert_eq!(sent(&effects), ["3 error:server-full"]);
+    assert!(error(&effects).message.contains("your address"));
+    assert_eq!(closed(&effects), [third]);
+    let (_, effects) = world.connect_from("10.0.0.2", "five");
+    assert_eq!(sent(&effects), ["4 challenge"]);
+
+    // Who registers makes room for the next stranger, until there are too many of both.
+    let register = ClientFrame::Register(registration(first, "a", 1, 1));
+    assert_eq!(sent(&world.say(first, &register)), ["1 registered"]);
+    let (fifth, effects) = world.connect_from("10.0.0.1", "five");
+    assert_eq!(sent(&effects), ["5 challenge"]);
+    world.handle(fifth, Input::Closed);
+    world.connect_from("10.0.0.1", "five");
+    world.handle(2, Input::Closed);
+    world.connect_from("10.0.0.1", "five");
+    let (_, effects) = world.connect_from("10.0.0.1", "five");
+    assert_eq!(sent(&effects), ["8 error:server-full"]);
+}
+
+#[test]
+fn a_replaced_connection_gives_its_place_back() {
+    let limits = Limits {
+        connections: 2,
+        ..Limits::default()
+    };
+    let mut world = World::new(Admission::Open, limits);
+    for ms in 1..10 {
+        let (_, effects) = world.register("a", 1, ms);
+        let registered = sent(&effects).iter().any(|s| s.ends_with("registered"));
+        assert!(registered, "{effects:?}");
+    }
+}
+
+#[test]
+fn strangers_cannot_fill_the_log_with_refusals() {
+    let mut world = World::with_roster();
+    let refused = |world: &mut World| -> Vec<Effect> {
+        let (_, effects) = world.register("c", 3, 1);
+        assert_eq!(error(&effects).code, ErrorCode::NotAdmitted);
+        effects
+    };
+    let noted_at_once = (0..1_500).filter(|_| !noted(&refused(&mut world)).is_empty());
+    assert_eq!(noted_at_once.count(), 1_000);
+    world.now += Duration::from_secs(1);
+    let effects = refused(&mut world);
+    let Some(Effect::Witness(note)) = effects.first() else {
+        panic!("{effects:?}")
+    };
+    assert_eq!(note.metadata["not_noted"], 500, "none is forgotten");
+}

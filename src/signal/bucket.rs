@@ -1,4 +1,4 @@
-//! A token bucket: so many frames a second sustained, so many at once.
+//! A token bucket: so many frames or bytes a second sustained, so many at once.
 
 use std::time::{Duration, Instant};
 
@@ -22,20 +22,21 @@ impl Bucket {
         }
     }
 
-    /// Takes one token, if there is one.
-    pub(super) fn take(&mut self, now: Instant) -> bool {
+    /// Takes so many tokens, if they are there.
+    pub(super) fn take(&mut self, tokens: usize, now: Instant) -> bool {
         self.fill(now);
-        let enough = self.tokens >= 1.0;
+        let tokens = tokens as f64;
+        let enough = self.tokens >= tokens;
         if enough {
-            self.tokens -= 1.0;
+            self.tokens -= tokens;
         }
         enough
     }
 
-    /// How long until there is a token.
-    pub(super) fn wait(&mut self, now: Instant) -> Duration {
+    /// How long until there are so many, which is never if they are more than `burst`.
+    pub(super) fn wait(&mut self, tokens: usize, now: Instant) -> Duration {
         self.fill(now);
-        let missing = (1.0 - self.tokens).max(0.0);
+        let missing = (tokens as f64 - self.tokens).max(0.0);
         Duration::from_secs_f64(missing / self.per_second)
     }
 
@@ -54,12 +55,15 @@ mod tests {
     fn gives_the_burst_at_once_and_then_the_rate() {
         let start = Instant::now();
         let mut bucket = Bucket::new(100, 500, start);
-        assert_eq!((0..600).filter(|_| bucket.take(start)).count(), 500);
+        assert_eq!((0..600).filter(|_| bucket.take(1, start)).count(), 500);
         let later = start + Duration::from_millis(1005);
-        assert_eq!((0..600).filter(|_| bucket.take(later)).count(), 100);
-        let wait = bucket.wait(later);
+        assert_eq!((0..600).filter(|_| bucket.take(1, later)).count(), 100);
+        let wait = bucket.wait(1, later);
         assert!(wait <= Duration::from_millis(10), "{wait:?}");
-        assert!(bucket.take(later + wait + Duration::from_micros(1)));
-        assert!(!bucket.take(start), "time that goes back gives nothing");
+        assert!(bucket.take(1, later + wait + Duration::from_micros(1)));
+        assert!(!bucket.take(1, start), "time that goes back gives nothing");
+        let later = later + Duration::from_secs(1);
+        assert!(!bucket.take(101, later));
+        assert!(bucket.take(99, later), "what was refused was not charged");
     }
 }

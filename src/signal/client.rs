@@ -1,31 +1,28 @@
 //! The client of a signaling server: connects, proves its key, then sends and receives frames.
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::tungstenite::Message;
 
 use super::address::Target;
-use super::admission::{FRAMES_BURST, FRAMES_PER_SECOND};
+use super::admission::{BYTES_BURST, BYTES_PER_SECOND, FRAMES_BURST, FRAMES_PER_SECOND};
 use super::bucket::Bucket;
-use super::connection::socket_config;
-use super::errors::{ErrorCode, FrameError};
-use super::proof::Register;
-use super::wire::{ClientFrame, MAX_FRAME, MAX_SDP, PROTOCOL, Registered, ServerFrame};
+use super::connect::{ConnectError, Socket, register};
+use super::errors::FrameError;
+use super::tls::Trust;
+use super::wire::{ClientFrame, MAX_FRAME, MAX_SDP, Registered, ServerFrame};
 use crate::identity::{AgentId, KeyPair, Session, SwarmName};
 
 /// Whom to connect to, and as whom.
 #[derive(Debug, Clone)]
 pub struct ClientConfig {
-    /// `ws://HOST:PORT`; a path other than `/` is taken as it is, otherwise `/v1/SWARM` is added.
+    /// `ws://HOST:PORT` or `wss://HOST:PORT`; a path other than `/` is taken as it is, otherwise `/v1/SWARM` is added.
     pub url: String,
     /// The swarm to join.
     pub swarm: SwarmName,
@@ -35,6 +32,8 @@ pub struct ClientConfig {
     pub key: KeyPair,
     /// My session.
     pub session: Session,
+    /// Whose certificates to believe, if the URL says `wss://`.
+    pub trust: Trust,
     /// For all of it: looking up, connecting, registering.
     pub connect_timeout: Duration,
 }
@@ -53,81 +52,6 @@ pub struct Client {
 /// Sends frames; cheap to clone.
 #[derive(Clone)]
 pub struct ClientSender(mpsc::Sender<Outbound>);
-
-/// Why there is no connection.
-#[derive(Debug, thiserror::Error)]
-pub enum ConnectError {
-    /// The URL is none, or not one of a signaling server.
-    #[error("`{url}` is no URL of a signaling server: {detail}")]
-    Url {
-        /// The URL.
-        url: String,
-        /// What was found and what was expected.
-        detail: String,
-    },
-    /// The name of the host is not known.
-    #[error("{url}: no host of this name ({source}); check the spelling and the network")]
-    NoSuchHost {
-        /// The URL.
-        url: String,
-        /// What the resolver said.
-        source: io::Error,
-    },
-    /// Nobody listens there.
-    #[error(
-        "{url}: connection refused: nobody listens there; start a server with `ifswarm signal`, or check the port"
-    )]
-    Refused {
-        /// The URL.
-        url: String,
-    },
-    /// The host cannot be reached.
-    #[error("{url}: cannot be reached ({source}); check the address, the network and firewalls")]
-    Unreachable {
-        /// The URL.
-        url: String,
-        /// What the operating system said.
-        source: io::Error,
-    },
-    /// Somebody listens there who does not speak WebSocket.
-    #[error(
-        "{url}: no WebSocket server there ({detail}); is this the port of `ifswarm signal`, and the path /v1/SWARM?"
-    )]
-    NotWebSocket {
-        /// The URL.
-        url: String,
-        /// What came instead.
-        detail: String,
-    },
-    /// Somebody listens there who does not speak this protocol.
-    #[error("{url}: no ifswarm signaling server there: {detail}")]
-    Protocol {
-        /// The URL.
-        url: String,
-        /// What was found and what was expected.
-        detail: String,
-    },
-    /// It took too long.
-    #[error("{url}: no answer within {after:?}; check the address, the network and firewalls")]
-    TimedOut {
-        /// The URL.
-        url: String,
-        /// How long was waited.
-        after: Duration,
-    },
-    /// The server said no.
-    #[error("{url}: registration refused ({code}): {message}")]
-    Registration {
-        /// The URL.
-        url: String,
-        /// Its code.
-        code: ErrorCode,
-        /// Its explanation.
-        message: String,
-        /// With `older-session`: the session that is connected; a greater one may take its place.
-        session: Option<Session>,
-    },
-}
 
 /// What came is no frame, or no more will come.
 #[derive(Debug, thiserror::Error)]
@@ -173,8 +97,6 @@ enum Outbound {
     Text(String),
     Close,
 }
-
-type Socket = WebSocketStream<TcpStream>;
 
 impl Client {
     /// Connects and registers.
@@ -294,128 +216,19 @@ fn check_size(what: &'static str, size: usize, limit: usize) -> Result<(), SendE
     Ok(())
 }
 
-/// 1. look up and connect, 2. WebSocket, 3. challenge, 4. register, 5. registered.
-async fn register(
-    config: &ClientConfig,
-    target: &Target,
-) -> Result<(Socket, Registered), ConnectError> {
-    let url = || target.url.clone();
-    let protocol = |detail: String| ConnectError::Protocol { url: url(), detail };
-    let tcp = connect_tcp(target).await?;
-    let config_ws = Some(socket_config());
-    let (mut socket, _) = tokio_tungstenite::client_async_with_config(&target.url, tcp, config_ws)
-        .await
-        .map_err(|err| ConnectError::NotWebSocket {
-            url: url(),
-            detail: err.to_string(),
-        })?;
-
-    let challenge = next_frame(&mut socket, target).await?;
-    let ServerFrame::Challenge {
-        nonce,
-        protocol: spoken,
-    } = challenge
-    else {
-        return Err(protocol("expected a challenge first".into()));
-    };
-    if spoken != PROTOCOL {
-        let spoken: String = spoken.chars().take(40).collect();
-        let detail = format!("it speaks {spoken:?}, expected {PROTOCOL:?}");
-        return Err(protocol(detail));
-    }
-    let register = Register::sign(
-        config.swarm.clone(),
-        config.agent_id.clone(),
-        config.session,
-        target.authority.clone(),
-        &nonce,
-        &config.key,
-    );
-    let text = ClientFrame::Register(register).to_text();
-    let sent = socket.send(Message::text(text)).await;
-    // A server that refused before it read has said why: reading tells more than this failure.
-    if let Err(err) = sent {
-        tracing::debug!("registration was not written: {err}");
-    }
-    match next_frame(&mut socket, target).await? {
-        ServerFrame::Registered(registered) if registered.agent_id == config.agent_id => {
-            Ok((socket, registered))
-        }
-        _ => Err(protocol(format!(
-            "expected `registered` for `{}`",
-            config.agent_id
-        ))),
-    }
-}
-
-async fn connect_tcp(target: &Target) -> Result<TcpStream, ConnectError> {
-    let url = || target.url.clone();
-    let addresses = tokio::net::lookup_host((target.host.as_str(), target.port))
-        .await
-        .map_err(|source| ConnectError::NoSuchHost { url: url(), source })?;
-    let addresses: Vec<_> = addresses.collect();
-    let unreachable = |source: io::Error| match source.kind() {
-        io::ErrorKind::ConnectionRefused => ConnectError::Refused { url: url() },
-        _ => ConnectError::Unreachable { url: url(), source },
-    };
-    let tcp = TcpStream::connect(addresses.as_slice())
-        .await
-        .map_err(unreachable)?;
-    // Offers are small and every one is waited for.
-    tcp.set_nodelay(true).map_err(unreachable)?;
-    Ok(tcp)
-}
-
-/// The next frame before registration; a refusal is an error.
-async fn next_frame(socket: &mut Socket, target: &Target) -> Result<ServerFrame, ConnectError> {
-    let url = target.url.clone();
-    let text = loop {
-        match socket.next().await {
-            Some(Ok(Message::Text(text))) => break text,
-            Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
-            Some(Ok(_)) => {
-                let detail = "it sent something else than a text frame".into();
-                return Err(ConnectError::Protocol { url, detail });
-            }
-            Some(Err(Error::Io(source))) => {
-                return Err(ConnectError::Unreachable { url, source });
-            }
-            Some(Err(err)) => {
-                let detail = err.to_string();
-                return Err(ConnectError::Protocol { url, detail });
-            }
-            None => {
-                let detail = "it closed the connection".into();
-                return Err(ConnectError::Protocol { url, detail });
-            }
-        }
-    };
-    match ServerFrame::parse(text.as_bytes()) {
-        Ok(ServerFrame::Error(error)) => Err(ConnectError::Registration {
-            url,
-            code: error.code,
-            message: error.message,
-            session: error.session,
-        }),
-        Ok(frame) => Ok(frame),
-        Err(err) => Err(ConnectError::Protocol {
-            url,
-            detail: err.to_string(),
-        }),
-    }
-}
-
 /// Ends when told to close or when writing failed; then the reader finds out too.
 async fn write(mut sink: SplitSink<Socket, Message>, mut frames: mpsc::Receiver<Outbound>) {
     let now = || std::time::Instant::now();
     let mut pace = Bucket::new(PACE_PER_SECOND, PACE_BURST, now());
+    let mut bytes = Bucket::new(BYTES_PACE, BYTES_BURST, now());
     while let Some(Outbound::Text(text)) = frames.recv().await {
-        while !pace.take(now()) {
+        while !(bytes.wait(text.len(), now()).is_zero() && pace.take(1, now())) {
             if sink.flush().await.is_err() {
                 return;
             }
-            sleep(pace.wait(now())).await;
+            sleep(pace.wait(1, now()).max(bytes.wait(text.len(), now()))).await;
         }
+        bytes.take(text.len(), now());
         let fed = sink.feed(Message::text(text)).await;
         // One system call for all that wait.
         let done = if frames.is_empty() {
@@ -437,6 +250,8 @@ const QUEUED_FRAMES: usize = 1024;
 /// A little slower than the server allows, so that what the network delays and then delivers at once
 /// is never over its limit.
 const PACE_PER_SECOND: u32 = FRAMES_PER_SECOND - 5;
+/// See [`PACE_PER_SECOND`].
+const BYTES_PACE: u32 = BYTES_PER_SECOND / 100 * 95;
 /// See [`PACE_PER_SECOND`].
 const PACE_BURST: u32 = FRAMES_BURST - 100;
 /// The server pings every 15 s; after three silent pings it is gone.

@@ -9,22 +9,35 @@ mod address;
 mod admission;
 mod bucket;
 mod client;
+mod connect;
 mod connection;
+mod crowd;
+mod door;
 mod errors;
+mod hall;
+mod intake;
 mod members;
+mod meter;
+mod notes;
+mod pem;
 mod proof;
+mod relay;
 mod room;
 mod sdp;
 mod server;
+mod tls;
 mod wire;
 
 pub use admission::{Admission, Limits};
-pub use client::{Client, ClientConfig, ClientSender, ConnectError, RecvError, SendError};
+pub use client::{Client, ClientConfig, ClientSender, RecvError, SendError};
+pub use connect::ConnectError;
 pub use errors::{ErrorCode, ErrorFrame, FrameError, FrameReason};
+pub use notes::WitnessNote;
+pub use pem::PemError;
 pub use proof::{Goodbye, MAX_REASON, Nonce, Register};
-pub use room::WitnessNote;
 pub use sdp::{KeyOf, SdpBody, SdpExpect, SdpFrame, SdpKind, SdpRefusal};
 pub use server::{Server, ServerConfig, ServerError, WitnessSink};
+pub use tls::{CertificateFault, ServerTls, Trust};
 pub use wire::{
     Candidate, Candidates, ClientFrame, Frame, IceServer, LeftReason, MAX_FRAME, MAX_SDP, PROTOCOL,
     Peer, Registered, ServerFrame, parse_frame, schema,

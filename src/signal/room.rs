@@ -2,34 +2,22 @@
 //! (`wire.md`, section *Signaling*).
 //!
 //! Pure: [`Room::handle`] takes what happened on a connection and the time, and returns what is to be
-//! done, in order. It owns no socket, reads no clock and makes no nonce.
+//! done, in order. It owns no socket, reads no clock and makes no nonce. Frames come to it read and
+//! checked as far as one connection can know (`intake`), since it is held under a lock.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-use super::admission::{Admission, Limits, Member, Rules, Swarm};
-use super::bucket::Bucket;
-use super::errors::{ErrorCode, ErrorFrame, FrameReason};
+use super::admission::{Admission, Member, Rules, Swarm};
+use super::crowd::{Crowd, Full, Network};
+use super::errors::{ErrorCode, ErrorFrame};
+use super::notes::{Refusals, WitnessNote};
 use super::proof::{Goodbye, Nonce, Register};
-use super::sdp::{SdpFrame, SdpKind};
 use super::wire::{Candidates, ClientFrame, LeftReason, PROTOCOL, Registered, ServerFrame};
-use crate::identity::{AgentId, LinkId, SwarmName};
-
-/// An entry for the witness log of one swarm.
-#[derive(Debug, Clone, PartialEq)]
-pub struct WitnessNote {
-    /// Whose log.
-    pub swarm: SwarmName,
-    /// One of `wire.md`'s events.
-    pub event: &'static str,
-    /// The agent it is about; for `registration_refused` who it claimed to be.
-    pub peer: Option<AgentId>,
-    /// Of the entry.
-    pub metadata: Value,
-}
+use crate::identity::{AgentId, BadSignature, SwarmName};
 
 /// One connection; never used again.
 pub(super) type ConnId = u64;
@@ -37,20 +25,42 @@ pub(super) type ConnId = u64;
 /// What happened on a connection.
 #[derive(Debug)]
 pub(super) enum Input {
-    /// It was made, on the path of this swarm.
-    Connected { swarm: SwarmName, nonce: Nonce },
-    /// A text frame came.
-    Text(Utf8Bytes),
-    /// A binary frame came.
-    Binary,
-    /// A ping or pong came.
-    Control,
-    /// What came cannot be read, nor can anything after it.
-    Broken { code: ErrorCode, detail: String },
+    /// It was made.
+    Connected(Arrival),
+    /// A frame came.
+    Frame(Box<Heard>),
+    /// Something came that is not to be acted upon.
+    Bad {
+        refusal: ErrorFrame,
+        /// Whether the connection ends over it even if it registered.
+        close: bool,
+    },
     /// Time passed.
     Tick,
     /// It ended.
     Closed,
+}
+
+/// A connection that was made.
+#[derive(Debug)]
+pub(super) struct Arrival {
+    /// The swarm of its path.
+    pub(super) swarm: SwarmName,
+    /// What it is challenged with.
+    pub(super) nonce: Nonce,
+    pub(super) network: Network,
+    /// When the time to register began.
+    pub(super) since: Instant,
+}
+
+/// A frame, read and checked.
+#[derive(Debug)]
+pub(super) struct Heard {
+    /// As it came: this is what is relayed.
+    pub(super) text: Utf8Bytes,
+    pub(super) frame: ClientFrame,
+    /// Whether a registration or goodbye is signed by who claims it; for others it is good.
+    pub(super) proof: Result<(), BadSignature>,
 }
 
 /// What is to be done.
@@ -70,34 +80,41 @@ pub(super) enum Effect {
 /// The state of one server.
 #[derive(Debug)]
 pub(super) struct Room {
-    rules: Rules,
+    pub(super) rules: Rules,
     conns: HashMap<ConnId, Conn>,
-    unregistered: usize,
-    swarms: BTreeMap<SwarmName, Swarm>,
-    effects: Vec<Effect>,
+    /// All of `conns`.
+    connected: Crowd,
+    /// Those of `conns` that have not registered.
+    unregistered: Crowd,
+    pub(super) refusals: Refusals,
+    pub(super) swarms: BTreeMap<SwarmName, Swarm>,
+    pub(super) effects: Vec<Effect>,
 }
 
 #[derive(Debug)]
 struct Conn {
     swarm: SwarmName,
+    network: Network,
     since: Instant,
-    bucket: Bucket,
     state: State,
 }
 
 #[derive(Debug, Clone)]
 enum State {
-    Challenged(Nonce),
+    Challenged,
     Registered(AgentId),
 }
 
 impl Room {
     /// An empty room, and the notes with which it opens.
-    pub(super) fn open(rules: Rules) -> (Self, Vec<Effect>) {
+    pub(super) fn open(rules: Rules, now: Instant) -> (Self, Vec<Effect>) {
+        let limits = &rules.limits;
         let mut room = Self {
-            rules,
             conns: HashMap::new(),
-            unregistered: 0,
+            connected: Crowd::new(limits.connections, limits.connections_per_address),
+            unregistered: Crowd::new(limits.unregistered, limits.unregistered_per_address),
+            refusals: Refusals::new(now),
+            rules,
             swarms: BTreeMap::new(),
             effects: Vec::new(),
         };
@@ -114,62 +131,69 @@ impl Room {
     /// that the room closed already is ignored.
     pub(super) fn handle(&mut self, conn: ConnId, input: Input, now: Instant) -> Vec<Effect> {
         match input {
-            Input::Connected { swarm, nonce } => self.connected(conn, swarm, nonce, now),
+            Input::Connected(arrival) => self.connected(conn, arrival),
             Input::Closed => self.leave(conn, LeftReason::Lost),
             Input::Tick => self.tick(conn, now),
-            Input::Broken { code, detail } => {
-                self.refuse(conn, code.because(detail), true);
-            }
-            Input::Text(text) => {
-                if self.within_rate(conn, now) {
-                    self.text(conn, text);
-                }
-            }
-            Input::Binary => {
-                if self.within_rate(conn, now) {
-                    let message = "a binary frame; signaling speaks JSON in text frames";
-                    let close = !self.is_registered(conn);
-                    self.refuse(conn, ErrorCode::BadFrame.because(message), close);
-                }
-            }
-            Input::Control => {
-                self.within_rate(conn, now);
+            Input::Frame(heard) => self.frame(conn, *heard, now),
+            Input::Bad { refusal, close } => {
+                let close = close || !self.is_registered(conn);
+                self.refuse(conn, refusal, close);
             }
         }
         std::mem::take(&mut self.effects)
     }
 
-    fn connected(&mut self, conn: ConnId, swarm: SwarmName, nonce: Nonce, now: Instant) {
-        let limits = &self.rules.limits;
-        if self.unregistered >= limits.unregistered {
-            let message = "too many connections wait to register; try again in a few seconds";
-            self.send(
-                conn,
-                &ServerFrame::Error(ErrorCode::ServerFull.because(message)),
-            );
+    /// Whether the connection was made and not closed since.
+    pub(super) fn knows(&self, conn: ConnId) -> bool {
+        self.conns.contains_key(&conn)
+    }
+
+    fn connected(&mut self, conn: ConnId, arrival: Arrival) {
+        let Arrival {
+            swarm,
+            nonce,
+            network,
+            since,
+        } = arrival;
+        if let Err(full) = self.enter(network) {
+            let message = match full {
+                Full::All => "no place for another connection; try again in a few seconds",
+                Full::Network => {
+                    "too many connections from your address; close some, or try again in a few seconds"
+                }
+            };
+            let refusal = ErrorCode::ServerFull.because(message);
+            self.send(conn, &ServerFrame::Error(refusal));
             self.effects.push(Effect::Close { conn });
             return;
         }
-        let bucket = Bucket::new(limits.frames_per_second, limits.frames_burst, now);
-        self.unregistered += 1;
+        let state = State::Challenged;
         self.conns.insert(
             conn,
             Conn {
                 swarm,
-                since: now,
-                bucket,
-                state: State::Challenged(nonce),
+                network,
+                since,
+                state,
             },
         );
         let protocol = PROTOCOL.to_string();
         self.send(conn, &ServerFrame::Challenge { nonce, protocol });
     }
 
+    fn enter(&mut self, network: Network) -> Result<(), Full> {
+        self.connected.enter(network)?;
+        let entered = self.unregistered.enter(network);
+        if entered.is_err() {
+            self.connected.leave(network);
+        }
+        entered
+    }
+
     fn tick(&mut self, conn: ConnId, now: Instant) {
         let within = self.rules.limits.register_within;
         let late = self.conns.get(&conn).is_some_and(|c| {
-            matches!(c.state, State::Challenged(_))
-                && now.saturating_duration_since(c.since) >= within
+            matches!(c.state, State::Challenged) && now.saturating_duration_since(c.since) >= within
         });
         if late {
             let message = format!("no `register` came within {} s", within.as_secs());
@@ -177,45 +201,18 @@ impl Room {
         }
     }
 
-    /// Charges a connection for what it sent, and closes it when it sent too much.
-    fn within_rate(&mut self, conn: ConnId, now: Instant) -> bool {
-        let Some(c) = self.conns.get_mut(&conn) else {
-            return false;
-        };
-        if c.bucket.take(now) {
-            return true;
-        }
-        let Limits {
-            frames_per_second,
-            frames_burst,
-            ..
-        } = self.rules.limits;
-        let message = format!(
-            "more than {frames_per_second} frames a second after a burst of {frames_burst}; send slower"
-        );
-        self.refuse(conn, ErrorCode::RateLimited.because(message), true);
-        false
-    }
-
-    fn text(&mut self, conn: ConnId, text: Utf8Bytes) {
+    fn frame(&mut self, conn: ConnId, heard: Heard, now: Instant) {
         let Some(Conn { state, swarm, .. }) = self.conns.get(&conn) else {
             return;
         };
         let (state, swarm) = (state.clone(), swarm.clone());
-        let frame = match ClientFrame::parse(text.as_bytes()) {
-            Ok(frame) => frame,
-            Err(err) => {
-                let close = err.reason == FrameReason::TooLarge || !self.is_registered(conn);
-                self.refuse(conn, err.into(), close);
-                return;
-            }
-        };
+        let Heard { text, frame, proof } = heard;
         let me = match (state, &frame) {
             (State::Registered(me), _) => me,
-            (State::Challenged(nonce), ClientFrame::Register(register)) => {
-                return self.register(conn, &swarm, &nonce, register);
+            (State::Challenged, ClientFrame::Register(register)) => {
+                return self.register(conn, &swarm, register, proof, now);
             }
-            (State::Challenged(_), frame) => {
+            (State::Challenged, frame) => {
                 let refusal = ErrorCode::NotRegistered.because("the first frame is `register`");
                 return self.refuse(conn, refusal.in_reply_to(frame.frame_type()), true);
             }
@@ -225,7 +222,7 @@ impl Room {
                 let message = format!("this connection registered as `{me}` already; open another");
                 Err(ErrorCode::BadFrame.because(message))
             }
-            ClientFrame::Goodbye(goodbye) => self.goodbye(conn, &swarm, &me, goodbye),
+            ClientFrame::Goodbye(goodbye) => self.goodbye(conn, &swarm, &me, goodbye, proof),
             ClientFrame::IceCandidates(Candidates { from, to, link, .. }) => {
                 self.relay(&swarm, &me, from, to, Some(*link), text)
             }
@@ -239,14 +236,17 @@ impl Room {
         }
     }
 
-    fn register(&mut self, conn: ConnId, swarm: &SwarmName, nonce: &Nonce, register: &Register) {
-        let admitted = self.rules.admit(swarm, &self.swarms, nonce, register);
+    fn register(
+        &mut self,
+        conn: ConnId,
+        swarm: &SwarmName,
+        register: &Register,
+        proof: Result<(), BadSignature>,
+        now: Instant,
+    ) {
+        let admitted = self.rules.admit(swarm, &self.swarms, register, proof);
         if let Err(refusal) = admitted {
-            if self.has_log(swarm) {
-                let metadata = json!({ "code": refusal.code, "public_key": register.public_key });
-                let claimed = Some(&register.agent_id);
-                self.note(swarm, "registration_refused", claimed, metadata);
-            }
+            self.note_refused(swarm, register, refusal.code, now);
             self.refuse(conn, refusal.in_reply_to("register"), true);
             return;
         }
@@ -260,7 +260,7 @@ impl Room {
         }
         if let Some(c) = self.conns.get_mut(&conn) {
             c.state = State::Registered(agent_id.clone());
-            self.unregistered -= 1;
+            self.unregistered.leave(c.network);
         }
         self.replace(swarm, agent_id);
 
@@ -301,7 +301,9 @@ impl Room {
         );
         self.effects.push(Effect::Close { conn });
         // The swarm outlives this moment, and with it what it pinned: the agent comes back at once.
-        self.conns.remove(&conn);
+        if let Some(c) = self.conns.remove(&conn) {
+            self.connected.leave(c.network);
+        }
         self.unlist(swarm, agent_id, LeftReason::Replaced);
     }
 
@@ -311,13 +313,11 @@ impl Room {
         swarm: &SwarmName,
         me: &AgentId,
         goodbye: &Goodbye,
+        proof: Result<(), BadSignature>,
     ) -> Result<(), ErrorFrame> {
         let member = self.swarms.get(swarm).and_then(|s| s.members.get(me));
-        let good = member.is_some_and(|member| {
-            member.session == goodbye.session
-                && goodbye.verify(swarm, me, &member.public_key).is_ok()
-        });
-        if !good {
+        let mine = member.is_some_and(|member| member.session == goodbye.session);
+        if !mine || proof.is_err() {
             let message = "the goodbye is not signed by this agent for this session";
             return Err(ErrorCode::BadSignature.because(message));
         }
@@ -326,70 +326,8 @@ impl Room {
         Ok(())
     }
 
-    fn relay_sdp(
-        &mut self,
-        swarm: &SwarmName,
-        me: &AgentId,
-        frame: &SdpFrame,
-        text: Utf8Bytes,
-    ) -> Result<(), ErrorFrame> {
-        let conn = self.route(swarm, me, &frame.from, &frame.to, Some(frame.link))?;
-        if let Some(detail) = self.rules.witness {
-            let mut metadata = frame.witness_metadata(detail);
-            metadata["link"] = json!(frame.link);
-            metadata["to"] = json!(frame.to);
-            let event = match frame.kind {
-                SdpKind::Offer => "sdp_offer_relayed",
-                SdpKind::Answer => "sdp_answer_relayed",
-            };
-            self.note(swarm, event, Some(me), metadata);
-        }
-        self.effects.push(Effect::Send { conn, text });
-        Ok(())
-    }
-
-    /// Hands on the very text that came: what is signed in it, and what is not known, stays as it is.
-    fn relay(
-        &mut self,
-        swarm: &SwarmName,
-        me: &AgentId,
-        from: &AgentId,
-        to: &AgentId,
-        link: Option<LinkId>,
-        text: Utf8Bytes,
-    ) -> Result<(), ErrorFrame> {
-        let conn = self.route(swarm, me, from, to, link)?;
-        self.effects.push(Effect::Send { conn, text });
-        Ok(())
-    }
-
-    fn route(
-        &self,
-        swarm: &SwarmName,
-        me: &AgentId,
-        from: &AgentId,
-        to: &AgentId,
-        link: Option<LinkId>,
-    ) -> Result<ConnId, ErrorFrame> {
-        let members = self.swarms.get(swarm).map(|s| &s.members);
-        let refusal = if from != me {
-            let message = format!("`from` is `{from}`, but this connection is `{me}`");
-            ErrorCode::NotYours.because(message)
-        } else if let Some(member) = members.and_then(|members| members.get(to)) {
-            return Ok(member.conn);
-        } else {
-            let message = format!("`{to}` is not registered in swarm `{swarm}`");
-            ErrorCode::UnknownPeer.because(message)
-        };
-        Err(ErrorFrame {
-            to: Some(to.clone()),
-            link,
-            ..refusal
-        })
-    }
-
     fn refuse(&mut self, conn: ConnId, refusal: ErrorFrame, close: bool) {
-        if !self.conns.contains_key(&conn) {
+        if !self.knows(conn) {
             return;
         }
         self.send(conn, &ServerFrame::Error(refusal));
@@ -401,11 +339,18 @@ impl Room {
 
     /// Forgets a connection, and tells the others if it was somebody's.
     fn leave(&mut self, conn: ConnId, reason: LeftReason) {
-        let Some(Conn { swarm, state, .. }) = self.conns.remove(&conn) else {
+        let Some(Conn {
+            swarm,
+            network,
+            state,
+            ..
+        }) = self.conns.remove(&conn)
+        else {
             return;
         };
+        self.connected.leave(network);
         match state {
-            State::Challenged(_) => self.unregistered -= 1,
+            State::Challenged => self.unregistered.leave(network),
             State::Registered(agent_id) => {
                 self.unlist(&swarm, &agent_id, reason);
                 if self
@@ -454,40 +399,6 @@ impl Room {
     fn send(&mut self, conn: ConnId, frame: &ServerFrame) {
         let text = frame.to_text().into();
         self.effects.push(Effect::Send { conn, text });
-    }
-
-    fn note_started(&mut self, swarm: &SwarmName) {
-        let admission = match self.rules.admission {
-            Admission::Rosters(_) => "roster",
-            Admission::Open => "open",
-        };
-        let metadata = json!({ "admission": admission, "listen": self.rules.listen });
-        self.note(swarm, "signaling_server_started", None, metadata);
-    }
-
-    fn note(
-        &mut self,
-        swarm: &SwarmName,
-        event: &'static str,
-        peer: Option<&AgentId>,
-        metadata: Value,
-    ) {
-        if self.rules.witness.is_some() {
-            self.effects.push(Effect::Witness(WitnessNote {
-                swarm: swarm.clone(),
-                event,
-                peer: peer.cloned(),
-                metadata,
-            }));
-        }
-    }
-
-    /// A stranger cannot make the server open a log for a swarm that nobody is in.
-    fn has_log(&self, swarm: &SwarmName) -> bool {
-        match &self.rules.admission {
-            Admission::Rosters(rosters) => rosters.contains_key(swarm),
-            Admission::Open => self.swarms.contains_key(swarm),
-        }
     }
 
     fn is_registered(&self, conn: ConnId) -> bool {

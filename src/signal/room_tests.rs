@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::room::{Effect, Input};
+use super::intake::Came;
+use super::room::Effect;
 use super::test_world::*;
 use super::*;
 
@@ -17,7 +18,7 @@ fn relays_the_very_text_with_what_it_does_not_know() {
     let text = offer("a", "b", "v=0")
         .to_text()
         .replacen('{', "{ \"later\": [1.50],", 1);
-    let effects = world.handle(a, Input::Text(text.as_str().into()));
+    let effects = world.hear(a, Came::Text(text.as_str().into()));
     assert_eq!(noted(&effects), ["sdp_offer_relayed"]);
     let relayed = Effect::Send {
         conn: b,
@@ -94,10 +95,10 @@ fn a_hundred_frames_a_second_pass_for_ever_and_pings_count() {
     let a = world.join("a", 1);
     for _ in 0..2_000 {
         world.now += Duration::from_millis(10);
-        assert_eq!(world.handle(a, Input::Control), []);
+        assert_eq!(world.hear(a, Came::Control), []);
     }
     let flood: Vec<_> = (0..501)
-        .flat_map(|_| world.handle(a, Input::Control))
+        .flat_map(|_| world.hear(a, Came::Control))
         .collect();
     assert_eq!(error(&flood).code, ErrorCode::RateLimited);
 }
@@ -115,11 +116,11 @@ fn what_is_over_a_limit_or_unreadable_for_good_closes_the_connection() {
     assert_eq!(closed(&effects), [a]);
 
     let a = world.join("a", 1);
-    let broken = Input::Broken {
+    let broken = Came::Broken {
         code: ErrorCode::TooLarge,
         detail: "2 MiB".into(),
     };
-    let effects = world.handle(a, broken);
+    let effects = world.hear(a, broken);
     assert_eq!(error(&effects).code, ErrorCode::TooLarge);
     assert_eq!(error(&effects).in_reply_to, None);
     assert_eq!(closed(&effects), [a]);
@@ -138,13 +139,13 @@ fn bad_frames_close_a_stranger_and_are_told_to_a_member() {
         let mut world = World::open();
         let member = world.join("a", 1);
         let stranger = world.connect();
-        let effects = world.handle(stranger, Input::Text(text.into()));
+        let effects = world.hear(stranger, Came::Text(text.into()));
         assert_eq!(error(&effects).code, ErrorCode::BadFrame, "{text}");
         assert_eq!(closed(&effects), [stranger]);
-        let effects = world.handle(member, Input::Text(text.into()));
+        let effects = world.hear(member, Came::Text(text.into()));
         assert_eq!(sent(&effects), ["1 error:bad-frame"], "{text}");
         assert_eq!(closed(&effects), NOBODY);
-        let effects = world.handle(member, Input::Binary);
+        let effects = world.hear(member, Came::Binary(3));
         assert_eq!(sent(&effects), ["1 error:bad-frame"]);
     }
 }
@@ -198,4 +199,47 @@ fn the_note_of_a_relayed_offer_holds_the_whole_signed_frame() {
             "to": "b",
         })
     );
+}
+
+#[test]
+fn a_stranger_may_say_no_more_than_a_registration_needs() {
+    let mut world = World::open();
+    let conn = world.connect();
+    let mut register = ClientFrame::Register(registration(conn, "a", 1, 1)).to_text();
+    register.push_str(&" ".repeat(4 * 1024 - register.len()));
+    let effects = world.hear(conn, Came::Text(register.into()));
+    assert_eq!(sent(&effects), ["1 registered"]);
+
+    let conn = world.connect();
+    let mut register = ClientFrame::Register(registration(conn, "b", 2, 1)).to_text();
+    register.push_str(&" ".repeat(4 * 1024 + 1 - register.len()));
+    let effects = world.hear(conn, Came::Text(register.into()));
+    assert_eq!(sent(&effects), ["2 error:too-large"]);
+    assert_eq!(closed(&effects), [conn]);
+}
+
+#[test]
+fn eight_mebibytes_at_once_pass_and_then_one_a_second() {
+    let mut world = World::open();
+    let a = world.join("a", 1);
+    world.join("b", 2);
+    let mut large = please_offer("a", "b").to_text();
+    large.push_str(&" ".repeat(MAX_FRAME - large.len()));
+    let mut say = || {
+        let effects = world.hear(a, Came::Text(large.as_str().into()));
+        sent(&effects).first().cloned().unwrap_or_default()
+    };
+    // The registration took a few of the bytes.
+    let at_once = (0..20).map(|_| say());
+    let relayed = at_once.take_while(|sent| sent == "2 relayed").count();
+    assert_eq!(relayed, 7);
+
+    let mut world = World::open();
+    let a = world.join("a", 1);
+    world.join("b", 2);
+    for _ in 0..30 {
+        world.now += Duration::from_secs(1);
+        let effects = world.hear(a, Came::Text(large.as_str().into()));
+        assert_eq!(sent(&effects), ["2 relayed"]);
+    }
 }

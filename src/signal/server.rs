@@ -5,7 +5,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -13,8 +13,10 @@ use tokio::task::JoinSet;
 
 use super::address::Names;
 use super::admission::{Admission, Limits, Rules};
-use super::connection::{self, Hall};
-use super::room::WitnessNote;
+use super::connection::{self, Accepted};
+use super::hall::Hall;
+use super::notes::WitnessNote;
+use super::tls::ServerTls;
 use super::wire::IceServer;
 use crate::swarm::SdpDetail;
 
@@ -26,6 +28,8 @@ pub struct ServerConfig {
     pub swarms: Admission,
     /// `HOST:PORT` under which clients reach it, besides the address it listens on and `localhost`.
     pub names: Vec<String>,
+    /// With it the server speaks `wss://`, and nothing else.
+    pub tls: Option<ServerTls>,
     /// Told to every client.
     pub ice_servers: Vec<IceServer>,
     /// Who keeps the witness logs, if anybody does.
@@ -46,6 +50,7 @@ pub struct WitnessSink {
 /// A running signaling server. Dropping it ends it at once; [`Server::shutdown`] ends it cleanly.
 pub struct Server {
     local_addr: SocketAddr,
+    secured: bool,
     shutdown: watch::Sender<bool>,
     /// One task, which owns all the others.
     task: JoinSet<()>,
@@ -95,12 +100,13 @@ pub enum ServerError {
 }
 
 impl ServerConfig {
-    /// A server without further names, ICE servers or witness, with the usual limits.
+    /// A server without further names, TLS, ICE servers or witness, with the usual limits.
     pub fn new(listen: SocketAddr, swarms: Admission) -> Self {
         Self {
             listen,
             swarms,
             names: Vec::new(),
+            tls: None,
             ice_servers: Vec::new(),
             witness: None,
             limits: Limits::default(),
@@ -132,6 +138,13 @@ impl Server {
                 "listening on every address without --name: registrations signed for any server name are taken"
             );
         }
+        let secured = config.tls.is_some();
+        if !secured && !local_addr.ip().is_loopback() {
+            tracing::warn!(
+                "listening on {local_addr} without TLS: the network sees who talks to whom and where they are; \
+                 give --tls-cert and --tls-key, or listen on 127.0.0.1"
+            );
+        }
         let rules = Rules {
             admission: config.swarms,
             names,
@@ -142,6 +155,7 @@ impl Server {
         };
         let hall = Arc::new(Hall::open(
             rules,
+            config.tls,
             config.witness.map(|witness| witness.note),
         ));
         let (shutdown, stopped) = watch::channel(false);
@@ -149,6 +163,7 @@ impl Server {
         task.spawn(accept(listener, hall, stopped));
         Ok(Self {
             local_addr,
+            secured,
             shutdown,
             task,
         })
@@ -159,9 +174,10 @@ impl Server {
         self.local_addr
     }
 
-    /// `ws://HOST:PORT`.
+    /// `ws://HOST:PORT`, or `wss://HOST:PORT` with TLS.
     pub fn url(&self) -> String {
-        format!("ws://{}", self.local_addr)
+        let scheme = if self.secured { "wss" } else { "ws" };
+        format!("{scheme}://{}", self.local_addr)
     }
 
     /// Stops listening, closes every connection and waits until all are closed, about 3 s at most.
@@ -181,8 +197,14 @@ async fn accept(listener: TcpListener, hall: Arc<Hall>, stopped: watch::Receiver
             _ = stop.changed() => break,
             Some(_) = tasks.join_next() => {}
             accepted = listener.accept() => match accepted {
-                Ok((tcp, _)) => {
-                    tasks.spawn(connection::serve(tcp, Arc::clone(&hall), stopped.clone()));
+                Ok((tcp, from)) => {
+                    // When all places are taken the newest goes: it is the cheapest to send away.
+                    let Some(place) = hall.place(from.ip()) else {
+                        tracing::debug!(%from, "too many sockets are shaking hands; dropped one");
+                        continue;
+                    };
+                    let accepted = Accepted { tcp, from: from.ip(), place, since: Instant::now() };
+                    tasks.spawn(connection::serve(accepted, Arc::clone(&hall), stopped.clone()));
                 }
                 Err(err) => {
                     // Most often too many open files: it passes when connections end.
@@ -204,7 +226,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::super::{Client, ClientConfig, ServerFrame};
+    use super::super::{Client, ClientConfig, ServerFrame, Trust};
     use super::*;
     use crate::identity::{KeyPair, Session};
 
@@ -241,6 +263,7 @@ mod tests {
                 agent_id: format!("agent-{n}").parse().unwrap(),
                 key: KeyPair::from_secret(&[n; 32]),
                 session: Session::new(1, [n; 10]),
+                trust: Trust::default(),
                 connect_timeout: Duration::from_secs(60),
             };
             tasks.spawn(async move {

@@ -43,6 +43,7 @@ fn config(url: String, id: &str, seed: u8) -> ClientConfig {
         agent_id: id.parse().unwrap(),
         key: key(seed),
         session: session(1_700_000_000_000),
+        trust: Trust::default(),
         connect_timeout: Duration::from_secs(10),
     }
 }

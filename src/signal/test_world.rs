@@ -1,11 +1,13 @@
 //! A room without sockets or clock, and words for what it does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 use std::time::Instant;
 
 use super::address::Names;
 use super::admission::Rules;
-use super::room::{ConnId, Effect, Input, Room};
+use super::intake::{Came, Intake};
+use super::room::{Arrival, ConnId, Effect, Input, Room};
 use super::*;
 use crate::identity::{KeyPair, LinkId, Roster, Session, SwarmName};
 
@@ -16,6 +18,8 @@ pub(super) struct World {
     pub(super) room: Room,
     pub(super) now: Instant,
     pub(super) connections: ConnId,
+    limits: Limits,
+    intakes: HashMap<ConnId, Intake>,
     /// What the room did on being opened.
     pub(super) opened: Vec<Effect>,
 }
@@ -75,18 +79,22 @@ pub(super) fn offer(from: &str, to: &str, sdp: &str) -> ClientFrame {
 
 impl World {
     pub(super) fn new(admission: Admission, limits: Limits) -> Self {
-        let (room, opened) = Room::open(Rules {
+        let rules = Rules {
             admission,
             names: Names::new(SERVER.parse().unwrap(), &[]).unwrap(),
             ice_servers: Vec::new(),
             limits,
             listen: SERVER.into(),
             witness: Some(crate::swarm::SdpDetail::Full),
-        });
+        };
+        let now = Instant::now();
+        let (room, opened) = Room::open(rules, now);
         Self {
             room,
-            now: Instant::now(),
+            now,
             connections: 0,
+            limits,
+            intakes: HashMap::new(),
             opened,
         }
     }
@@ -108,17 +116,32 @@ impl World {
     }
 
     pub(super) fn say(&mut self, conn: ConnId, frame: &ClientFrame) -> Vec<Effect> {
-        self.handle(conn, Input::Text(frame.to_text().into()))
+        self.hear(conn, Came::Text(frame.to_text().into()))
+    }
+
+    /// Something comes on a connection.
+    pub(super) fn hear(&mut self, conn: ConnId, came: Came) -> Vec<Effect> {
+        let intake = self.intakes.get_mut(&conn).expect("it is connected");
+        let input = intake.take(came, self.now);
+        input.map_or_else(Vec::new, |input| self.handle(conn, input))
     }
 
     pub(super) fn connect_to(&mut self, name: &str) -> (ConnId, Vec<Effect>) {
+        self.connect_from("127.0.0.1", name)
+    }
+
+    pub(super) fn connect_from(&mut self, address: &str, name: &str) -> (ConnId, Vec<Effect>) {
         self.connections += 1;
         let conn = self.connections;
-        let input = Input::Connected {
+        let intake = Intake::new(self.limits, swarm(name), nonce(conn), self.now);
+        self.intakes.insert(conn, intake);
+        let arrival = Arrival {
             swarm: swarm(name),
             nonce: nonce(conn),
+            network: address.parse::<IpAddr>().unwrap().into(),
+            since: self.now,
         };
-        (conn, self.handle(conn, input))
+        (conn, self.handle(conn, Input::Connected(arrival)))
     }
 
     pub(super) fn connect(&mut self) -> ConnId {

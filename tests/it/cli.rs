@@ -328,6 +328,7 @@ fn connect(url: &str) {
         agent_id: finance.id.clone(),
         key: finance.key.clone(),
         session: Session::new(1_769_847_330_000, [1; 10]),
+        trust: ifswarm::signal::Trust::default(),
         connect_timeout: std::time::Duration::from_secs(60),
     };
     let runtime = tokio::runtime::Runtime::new().unwrap();

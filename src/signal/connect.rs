@@ -1,0 +1,274 @@
+//! How a client comes to be registered: TCP, TLS, WebSocket, challenge, proof; and why it does not.
+
+use std::io;
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use tokio::net::TcpStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::{Error, Message, http};
+
+use super::address::Target;
+use super::client::ClientConfig;
+use super::door::socket_config;
+use super::errors::ErrorCode;
+use super::proof::Register;
+use super::tls::{CertificateFault, HandshakeFault, Stream};
+use super::wire::{ClientFrame, PROTOCOL, Registered, ServerFrame};
+use crate::identity::Session;
+
+/// A client's socket.
+pub(super) type Socket = WebSocketStream<Stream>;
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The URL is none, or not one of a signaling server.
+    #[error("`{url}` is no URL of a signaling server: {detail}")]
+    Url {
+        /// The URL.
+        url: String,
+        /// What was found and what was expected.
+        detail: String,
+    },
+    /// The name of the host is not known.
+    #[error("{url}: no host of this name ({source}); check the spelling and the network")]
+    NoSuchHost {
+        /// The URL.
+        url: String,
+        /// What the resolver said.
+        source: io::Error,
+    },
+    /// Nobody listens there.
+    #[error(
+        "{url}: connection refused: nobody listens there; start a server with `ifswarm signal`, or check the port"
+    )]
+    Refused {
+        /// The URL.
+        url: String,
+    },
+    /// The host cannot be reached.
+    #[error("{url}: cannot be reached ({source}); check the address, the network and firewalls")]
+    Unreachable {
+        /// The URL.
+        url: String,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// Somebody listens there who does not speak WebSocket.
+    #[error(
+        "{url}: no WebSocket server there ({detail}); is this the port of `ifswarm signal`, and the path /v1/SWARM?"
+    )]
+    NotWebSocket {
+        /// The URL.
+        url: String,
+        /// What came instead.
+        detail: String,
+    },
+    /// Somebody listens there who does not speak this protocol.
+    #[error("{url}: no ifswarm signaling server there: {detail}")]
+    Protocol {
+        /// The URL.
+        url: String,
+        /// What was found and what was expected.
+        detail: String,
+    },
+    /// It does not speak TLS.
+    #[error(
+        "{url}: no TLS there: dial ws://, if that is what its line `listening on` says, or start it with --tls-cert and --tls-key"
+    )]
+    NoTls {
+        /// The URL.
+        url: String,
+    },
+    /// It speaks nothing but TLS.
+    #[error("{url}: it speaks TLS only: dial wss:// instead of ws://")]
+    NeedsTls {
+        /// The URL.
+        url: String,
+    },
+    /// The server's certificate is not believed.
+    #[error("{url}: the server's certificate is not believed: {fault}")]
+    Certificate {
+        /// The URL.
+        url: String,
+        /// Why not.
+        fault: CertificateFault,
+    },
+    /// This system has no list of authorities.
+    #[error(
+        "{url}: no certificate authorities on this system{detail}: install its package ca-certificates, or name one with --ca FILE"
+    )]
+    NoAuthorities {
+        /// The URL.
+        url: String,
+        /// What was found instead, in brackets.
+        detail: String,
+    },
+    /// The TLS handshake failed for another reason.
+    #[error("{url}: the TLS handshake failed: {detail}")]
+    Tls {
+        /// The URL.
+        url: String,
+        /// How.
+        detail: String,
+    },
+    /// It took too long.
+    #[error("{url}: no answer within {after:?}; check the address, the network and firewalls")]
+    TimedOut {
+        /// The URL.
+        url: String,
+        /// How long was waited.
+        after: Duration,
+    },
+    /// The server said no.
+    #[error("{url}: registration refused ({code}): {message}")]
+    Registration {
+        /// The URL.
+        url: String,
+        /// Its code.
+        code: ErrorCode,
+        /// Its explanation.
+        message: String,
+        /// With `older-session`: the session that is connected; a greater one may take its place.
+        session: Option<Session>,
+    },
+}
+
+/// 1. look up and connect, 2. TLS, 3. WebSocket, 4. challenge, 5. register, 6. registered.
+pub(super) async fn register(
+    config: &ClientConfig,
+    target: &Target,
+) -> Result<(Socket, Registered), ConnectError> {
+    let url = || target.url.clone();
+    let protocol = |detail: String| ConnectError::Protocol { url: url(), detail };
+    let tcp = connect_tcp(target).await?;
+    let stream: Stream = if target.tls {
+        let secured = config.trust.connect(tcp, &target.host).await;
+        secured.map_err(|fault| fault.at(url()))?
+    } else {
+        Box::new(tcp)
+    };
+    let config_ws = Some(socket_config());
+    let (mut socket, _) =
+        tokio_tungstenite::client_async_with_config(&target.url, stream, config_ws)
+            .await
+            .map_err(|err| no_web_socket(url(), &err))?;
+
+    let challenge = next_frame(&mut socket, target).await?;
+    let ServerFrame::Challenge {
+        nonce,
+        protocol: spoken,
+    } = challenge
+    else {
+        return Err(protocol("expected a challenge first".into()));
+    };
+    if spoken != PROTOCOL {
+        let spoken: String = spoken.chars().take(40).collect();
+        let detail = format!("it speaks {spoken:?}, expected {PROTOCOL:?}");
+        return Err(protocol(detail));
+    }
+    let register = Register::sign(
+        config.swarm.clone(),
+        config.agent_id.clone(),
+        config.session,
+        target.authority.clone(),
+        &nonce,
+        &config.key,
+    );
+    let text = ClientFrame::Register(register).to_text();
+    let sent = socket.send(Message::text(text)).await;
+    // A server that refused before it read has said why: reading tells more than this failure.
+    if let Err(err) = sent {
+        tracing::debug!("registration was not written: {err}");
+    }
+    match next_frame(&mut socket, target).await? {
+        ServerFrame::Registered(registered) if registered.agent_id == config.agent_id => {
+            Ok((socket, registered))
+        }
+        _ => Err(protocol(format!(
+            "expected `registered` for `{}`",
+            config.agent_id
+        ))),
+    }
+}
+
+fn no_web_socket(url: String, err: &Error) -> ConnectError {
+    match err {
+        Error::Http(answer) if answer.status() == http::StatusCode::UPGRADE_REQUIRED => {
+            ConnectError::NeedsTls { url }
+        }
+        err => ConnectError::NotWebSocket {
+            url,
+            detail: err.to_string(),
+        },
+    }
+}
+
+impl HandshakeFault {
+    fn at(self, url: String) -> ConnectError {
+        match self {
+            Self::Certificate(fault) => ConnectError::Certificate { url, fault },
+            Self::NoTls => ConnectError::NoTls { url },
+            Self::NobodyToBelieve(detail) => ConnectError::NoAuthorities { url, detail },
+            Self::Other(detail) => ConnectError::Tls { url, detail },
+        }
+    }
+}
+
+async fn connect_tcp(target: &Target) -> Result<TcpStream, ConnectError> {
+    let url = || target.url.clone();
+    let addresses = tokio::net::lookup_host((target.host.as_str(), target.port))
+        .await
+        .map_err(|source| ConnectError::NoSuchHost { url: url(), source })?;
+    let addresses: Vec<_> = addresses.collect();
+    let unreachable = |source: io::Error| match source.kind() {
+        io::ErrorKind::ConnectionRefused => ConnectError::Refused { url: url() },
+        _ => ConnectError::Unreachable { url: url(), source },
+    };
+    let tcp = TcpStream::connect(addresses.as_slice())
+        .await
+        .map_err(unreachable)?;
+    // Offers are small and every one is waited for.
+    tcp.set_nodelay(true).map_err(unreachable)?;
+    Ok(tcp)
+}
+
+/// The next frame before registration; a refusal is an error.
+async fn next_frame(socket: &mut Socket, target: &Target) -> Result<ServerFrame, ConnectError> {
+    let url = target.url.clone();
+    let text = loop {
+        match socket.next().await {
+            Some(Ok(Message::Text(text))) => break text,
+            Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+            Some(Ok(_)) => {
+                let detail = "it sent something else than a text frame".into();
+                return Err(ConnectError::Protocol { url, detail });
+            }
+            Some(Err(Error::Io(source))) => {
+                return Err(ConnectError::Unreachable { url, source });
+            }
+            Some(Err(err)) => {
+                let detail = err.to_string();
+                return Err(ConnectError::Protocol { url, detail });
+            }
+            None => {
+                let detail = "it closed the connection".into();
+                return Err(ConnectError::Protocol { url, detail });
+            }
+        }
+    };
+    match ServerFrame::parse(text.as_bytes()) {
+        Ok(ServerFrame::Error(error)) => Err(ConnectError::Registration {
+            url,
+            code: error.code,
+            message: error.message,
+            session: error.session,
+        }),
+        Ok(frame) => Ok(frame),
+        Err(err) => Err(ConnectError::Protocol {
+            url,
+            detail: err.to_string(),
+        }),
+    }
+}
