@@ -7,7 +7,7 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use super::entry::{Chained, Entry, MAX_LINE};
-use super::log::{FORMAT_VERSION, SIGNAL, origin};
+use super::opening::{FORMAT_VERSION, SIGNAL, origin};
 use super::tree::{Hash, Tree, leaf_hash};
 use super::{ENTRIES_FILE, Event, Flaw, Reason};
 use crate::identity::{AgentId, PublicKey, SwarmName};

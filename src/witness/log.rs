@@ -12,10 +12,11 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::check::{Chain, Checker, Opened, READ_BUFFER, ReadError};
+use super::check::{Chain, Checker, READ_BUFFER, ReadError};
 use super::disk::{Disk, Folder};
+use super::opening::{FORMAT_VERSION, Opening, origin};
 use super::{Entry, Event, OpenError, WriteError};
-use crate::identity::{AgentId, PublicKey, SwarmName, file_name};
+use crate::identity::file_name;
 use crate::message::Timestamp;
 
 /// An append-only log: a hash chain of entries under a Merkle tree.
@@ -29,28 +30,6 @@ pub struct Log {
     /// None in memory.
     disk: Option<Disk>,
     dropped_bytes: u64,
-}
-
-/// Whose log is opened, and when.
-#[derive(Debug, Clone, Copy)]
-pub struct Opening<'a> {
-    /// Whose log it is.
-    pub agent_id: LogOwner<'a>,
-    /// The swarm it belongs to.
-    pub swarm: &'a SwarmName,
-    /// The owner's key. A log keeps the key it was opened with.
-    pub public_key: PublicKey,
-    /// When.
-    pub now: Timestamp,
-}
-
-/// Who keeps a log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogOwner<'a> {
-    /// An agent.
-    Agent(&'a AgentId),
-    /// A signaling server, `@signal`; it keeps one log per swarm.
-    Signal,
 }
 
 /// What there is to say of a log that was closed.
@@ -243,55 +222,5 @@ impl fmt::Debug for Log {
     }
 }
 
-impl Opening<'_> {
-    fn must_match(&self, opened: &Opened, path: &Path) -> Result<(), OpenError> {
-        let key = (opened.public_key.to_string(), self.public_key.to_string());
-        let agent = (opened.agent_id.clone(), self.agent_id.to_string());
-        let swarm = (opened.swarm.to_string(), self.swarm.to_string());
-        for (what, (found, expected)) in [("swarm", swarm), ("agent", agent), ("key", key)] {
-            if found != expected {
-                return Err(OpenError::Foreign {
-                    path: path.into(),
-                    what,
-                    found,
-                    expected,
-                });
-            }
-        }
-        Ok(())
-    }
-}
-
-impl<'a> LogOwner<'a> {
-    /// As it stands in the log.
-    pub fn as_str(&self) -> &'a str {
-        match self {
-            Self::Agent(id) => id.as_str(),
-            Self::Signal => SIGNAL,
-        }
-    }
-}
-
-impl<'a> From<&'a AgentId> for LogOwner<'a> {
-    fn from(id: &'a AgentId) -> Self {
-        Self::Agent(id)
-    }
-}
-
-impl fmt::Display for LogOwner<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-/// The name of a log in checkpoints (C2SP tlog-checkpoint).
-pub(super) fn origin(swarm: &SwarmName, owner: &str) -> String {
-    format!("ifswarm-log/{swarm}/{owner}")
-}
-
-/// How a signaling server is called in its own log; no agent can have this id.
-pub(super) const SIGNAL: &str = "@signal";
-/// `metadata.version` of `log_opened`: the version of this format.
-pub(super) const FORMAT_VERSION: u64 = 1;
 /// A buffer that one large batch made larger is given back.
 const KEPT_BUFFER: usize = 256 * 1024;

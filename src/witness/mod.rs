@@ -13,6 +13,7 @@
 //! | `check` | reading a log: the one judge of what is valid |
 //! | `flaw` | what can be wrong with one |
 //! | `disk` | folder, lock and file |
+//! | `opening` | whose log it is |
 //! | `log` | [`Log`]: open, append, commit |
 //!
 //! Never reads a clock. Only `disk` and [`check`] touch files. Checkpoints, cosignatures and
@@ -26,6 +27,7 @@ mod entry;
 mod event;
 mod flaw;
 mod log;
+mod opening;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -35,4 +37,5 @@ pub use disk::{ENTRIES_FILE, OpenError, WriteError};
 pub use entry::Entry;
 pub use event::{Event, UnknownEvent};
 pub use flaw::{Flaw, Reason};
-pub use log::{Log, LogOwner, Opening, Summary};
+pub use log::{Log, Summary};
+pub use opening::{LogOwner, Opening};
