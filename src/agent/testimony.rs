@@ -1,9 +1,9 @@
 //! What an agent writes into its witness: one function per kind of entry, so that two places never
 //! word the same fact differently.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use crate::identity::{AgentId, LinkId};
+use crate::identity::{AgentId, LinkId, hex_text};
 use crate::mesh::CloseReason;
 use crate::message::{Claim, Destination, Reason, SdpReason, Signed, Timestamp};
 use crate::signal::SdpFrame;
@@ -57,14 +57,13 @@ pub(super) fn sent(signed: &Signed, now: Timestamp) -> Entry {
         Some(trace) => entry.trace(trace),
         None => entry,
     };
-    let mut metadata = json!({
-        "destination": message.destination(),
-        "message_id": message.id(),
-        "sequence_num": message.sequence_num(),
-        "sha256": hex::encode(signed.digest()),
-    });
+    let mut metadata = Map::new();
+    metadata.insert("destination".into(), message.destination().as_str().into());
+    metadata.insert("message_id".into(), message.id().into());
+    metadata.insert("sequence_num".into(), message.sequence_num().into());
+    metadata.insert("sha256".into(), hex_text(signed.digest()).into());
     if let Some(performative) = message.performative() {
-        metadata["performative"] = performative.as_str().into();
+        metadata.insert("performative".into(), performative.as_str().into());
     }
     entry.metadata(metadata)
 }
@@ -76,23 +75,27 @@ pub(super) fn received(
     refused: Option<(Reason, &str)>,
     now: Timestamp,
 ) -> Entry {
-    let mut metadata = json!({ "sha256": hex::encode(claim.sha256) });
-    let mut put = |name: &str, value: Value| {
-        if !value.is_null() {
-            metadata[name] = value;
+    let mut metadata = Map::new();
+    let mut put = |name: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            metadata.insert(name.into(), value);
         }
     };
-    put("message_id", claim.message_id.clone().into());
-    put("sequence_num", claim.sequence_num.into());
-    put("destination", json!(claim.destination));
-    put("performative", json!(claim.performative));
+    put("sha256", Some(hex_text(&claim.sha256).into()));
+    put("message_id", claim.message_id.as_deref().map(Value::from));
+    put("sequence_num", claim.sequence_num.map(Value::from));
+    let destination = claim.destination.as_ref();
+    put("destination", destination.map(|to| to.as_str().into()));
+    let performative = claim.performative;
+    put("performative", performative.map(|p| p.as_str().into()));
     let event = match refused {
         None => Event::IfmessageReceived,
         Some((reason, detail)) => {
-            put("reason", reason.as_str().into());
-            put("detail", detail.into());
+            put("reason", Some(reason.as_str().into()));
+            put("detail", Some(detail.into()));
             // Whose it says it is; `peer_id` is over whose link it came.
-            put("source", json!(claim.source));
+            let source = claim.source.as_ref();
+            put("source", source.map(|id| id.as_str().into()));
             Event::IfmessageRejected
         }
     };

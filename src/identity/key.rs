@@ -7,9 +7,11 @@ use std::str::FromStr;
 use ed25519_dalek::Signer;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::{hex_bytes, hex_text};
+
 /// What a signature is for. What is signed is always the purpose's context followed by the bytes,
 /// so that a signature of one kind can never be passed off as another: no context is a prefix of
-/// another, and a message begins with `{`, which no context does.
+/// another, and what has none begins as no context does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
     /// An IFMessage: canonical JSON, which begins with `{`; no context.
@@ -20,6 +22,10 @@ pub enum Purpose {
     Sdp,
     /// A goodbye, on a data channel or to the signaling server.
     Goodbye,
+    /// A checkpoint of a witness log, whose text begins with `ifswarm-log/`; no context (C2SP).
+    Checkpoint,
+    /// A cosignature, whose text begins with `cosignature/v1` and a newline; no context (C2SP).
+    Cosignature,
 }
 
 /// An agent's key pair. The secret half is wiped from memory when dropped and never printed.
@@ -61,7 +67,8 @@ impl Purpose {
     /// The bytes that precede what is signed.
     pub fn context(self) -> &'static [u8] {
         match self {
-            Self::Message => b"",
+            // What is signed tells them apart by its first byte, and from all that follow.
+            Self::Message | Self::Checkpoint | Self::Cosignature => b"",
             Self::Registration => b"ifswarm/register/v1\n",
             Self::Sdp => b"ifswarm/sdp/v1\n",
             Self::Goodbye => b"ifswarm/goodbye/v1\n",
@@ -185,7 +192,7 @@ macro_rules! hex_impls {
     ($name:ident) => {
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&hex::encode(self.as_bytes()))
+                f.write_str(&hex_text(self.as_bytes()))
             }
         }
 
@@ -214,17 +221,10 @@ hex_impls!(PublicKey);
 hex_impls!(Signature);
 
 fn decode_hex<const N: usize>(text: &str) -> Result<[u8; N], InvalidKey> {
-    let invalid = || InvalidKey::Hex {
+    hex_bytes(text).ok_or_else(|| InvalidKey::Hex {
         expected: 2 * N,
         found: text.chars().count(),
-    };
-    // `hex` also takes upper case; the wire has one spelling.
-    if text.bytes().any(|b| b.is_ascii_uppercase()) {
-        return Err(invalid());
-    }
-    let mut bytes = [0; N];
-    hex::decode_to_slice(text, &mut bytes).map_err(|_| invalid())?;
-    Ok(bytes)
+    })
 }
 
 #[cfg(test)]

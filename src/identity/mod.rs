@@ -5,12 +5,14 @@
 //! [`KeyPair::create_file`]: never reads a clock; randomness comes from the
 //! operating system only where a key is made.
 
+mod hex_text;
 mod key;
 mod key_file;
 mod name;
 mod roster;
 mod session;
 
+pub(crate) use hex_text::{hex_bytes, hex_text};
 pub use key::{BadSignature, InvalidKey, KeyPair, PublicKey, Purpose, Signature};
 pub use key_file::KeyFileError;
 pub use name::{AgentId, InvalidName, SwarmName, file_name};

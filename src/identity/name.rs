@@ -41,9 +41,9 @@ impl AgentId {
     pub fn is_valid(text: &str) -> bool {
         (1..=MAX_AGENT_ID).contains(&text.len())
             && text.as_bytes()[0].is_ascii_alphanumeric()
-            && text
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"._:/@-".contains(&b))
+            && text.bytes().all(|b| {
+                b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b':' | b'/' | b'@' | b'-')
+            })
     }
 }
 

@@ -7,6 +7,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 
+use super::{hex_bytes, hex_text};
+
 /// The session of an agent, made when it starts. Ordered: the greater one is the later one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Session(Uuid);
@@ -46,7 +48,7 @@ impl FromStr for Session {
     fn from_str(text: &str) -> Result<Self, InvalidSession> {
         let uuid = Uuid::try_parse(text).map_err(|_| InvalidSession)?;
         // One spelling only: the text is signed, and compared, as it stands.
-        let canonical = uuid.hyphenated().to_string() == text;
+        let canonical = uuid.hyphenated().encode_lower(&mut Uuid::encode_buffer()) == text;
         if canonical && uuid.get_version_num() == 7 {
             Ok(Self(uuid))
         } else {
@@ -96,19 +98,13 @@ impl FromStr for LinkId {
     type Err = InvalidLinkId;
 
     fn from_str(text: &str) -> Result<Self, InvalidLinkId> {
-        // `hex` also takes upper case; the wire has one spelling.
-        if text.bytes().any(|b| b.is_ascii_uppercase()) {
-            return Err(InvalidLinkId);
-        }
-        let mut bytes = [0; 8];
-        hex::decode_to_slice(text, &mut bytes).map_err(|_| InvalidLinkId)?;
-        Ok(Self(bytes))
+        hex_bytes(text).map(Self).ok_or(InvalidLinkId)
     }
 }
 
 impl fmt::Display for LinkId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex::encode(self.0))
+        f.write_str(&hex_text(&self.0))
     }
 }
 

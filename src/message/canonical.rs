@@ -33,10 +33,13 @@ fn write_value(out: &mut Vec<u8>, value: &Value) {
 }
 
 /// Writes an object, its members in the order of their UTF-16 code units (section 3.2.3).
-pub(super) fn write_object(out: &mut Vec<u8>, members: &Map<String, Value>) {
+pub(crate) fn write_object(out: &mut Vec<u8>, members: &Map<String, Value>) {
     // The map's own order is that of UTF-8, which differs above U+FFFF: usually nothing moves.
     let mut sorted: Vec<_> = members.iter().collect();
-    sorted.sort_by(|(a, _), (b, _)| a.encode_utf16().cmp(b.encode_utf16()));
+    sorted.sort_by(|(a, _), (b, _)| match a.is_ascii() && b.is_ascii() {
+        true => a.cmp(b),
+        false => a.encode_utf16().cmp(b.encode_utf16()),
+    });
     out.push(b'{');
     for (index, (name, value)) in sorted.into_iter().enumerate() {
         if index > 0 {
@@ -63,7 +66,15 @@ pub(super) fn write_list<T>(out: &mut Vec<u8>, items: &[T], write: impl Fn(&mut 
 
 /// Writes a string. serde_json escapes exactly as section 3.2.2.2 asks.
 pub(super) fn write_text(out: &mut Vec<u8>, text: &str) {
-    serde_json::to_writer(out, text).expect("writing to memory cannot fail");
+    // Without an early exit, so that the compiler checks many bytes at once.
+    let is_plain = |b: u8| b >= b' ' && b != b'"' && b != b'\\';
+    if text.bytes().fold(true, |all, b| all & is_plain(b)) {
+        out.push(b'"');
+        out.extend_from_slice(text.as_bytes());
+        out.push(b'"');
+    } else {
+        serde_json::to_writer(out, text).expect("writing to memory cannot fail");
+    }
 }
 
 /// Writes a number as ECMAScript does (section 3.2.2.3).
@@ -85,7 +96,7 @@ fn write_number(out: &mut Vec<u8>, number: &Number) {
 /// Beyond 2^53 not every integer is a double.
 const MAX_EXACT: u64 = 1 << 53;
 /// Room for most messages and log lines, so that the buffer rarely grows.
-pub(super) const TYPICAL_SIZE: usize = 1024;
+pub(super) const TYPICAL_SIZE: usize = 2048;
 
 #[cfg(test)]
 mod tests {

@@ -1,5 +1,8 @@
 //! The signed message itself: typed members, and the two ways to write them.
 
+use std::fmt;
+use std::io::Write;
+
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
@@ -8,7 +11,7 @@ use super::canonical::{TYPICAL_SIZE, write_list, write_object, write_text};
 use super::draft::Draft;
 use super::names::{Destination, Level, Performative};
 use super::timestamp::Timestamp;
-use crate::identity::{AgentId, Session, Signature};
+use crate::identity::{AgentId, Session, Signature, hex_text};
 
 /// An IFMessage v2.1 with its signature. Only [`sign`](super::sign()) and
 /// [`verify`](super::verify()) make one, so its members have the shape that the contract asks.
@@ -194,8 +197,8 @@ impl IfMessage {
     pub(super) fn signature(&self) -> SignatureMember {
         SignatureMember {
             algorithm: ALGORITHM,
-            public_key: hex::encode(self.seal.public_key),
-            signature_bytes: hex::encode(self.seal.signature.as_bytes()),
+            public_key: hex_text(&self.seal.public_key),
+            signature_bytes: hex_text(self.seal.signature.as_bytes()),
             signed_fields: self.names().collect(),
         }
     }
@@ -228,13 +231,18 @@ impl Member<'_> {
     fn write(&self, out: &mut Vec<u8>) {
         match self {
             Self::Text(text) => write_text(out, text),
-            Self::Session(session) => write_text(out, &session.to_string()),
-            Self::Time(time) => write_text(out, &time.to_string()),
-            Self::Integer(number) => out.extend_from_slice(number.to_string().as_bytes()),
+            // These hold nothing that JSON escapes.
+            Self::Session(session) => put(out, format_args!("\"{session}\"")),
+            Self::Time(time) => put(out, format_args!("\"{time}\"")),
+            Self::Integer(number) => put(out, format_args!("{number}")),
             Self::Texts(texts) => write_list(out, texts, |out, text| write_text(out, text)),
             Self::Object(members) => write_object(out, members),
         }
     }
+}
+
+fn put(out: &mut Vec<u8>, text: fmt::Arguments<'_>) {
+    out.write_fmt(text).expect("a Vec takes every byte");
 }
 
 /// `signature`, as it is written.
@@ -244,6 +252,26 @@ pub(super) struct SignatureMember {
     public_key: String,
     signature_bytes: String,
     signed_fields: Vec<&'static str>,
+}
+
+impl SignatureMember {
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        let Self {
+            algorithm,
+            public_key,
+            signature_bytes,
+            signed_fields,
+        } = self;
+        // Nothing here holds what JSON escapes.
+        put(
+            out,
+            format_args!(
+                r#"{{"algorithm":"{algorithm}","public_key":"{public_key}","signature_bytes":"{signature_bytes}","signed_fields":"#
+            ),
+        );
+        write_list(out, signed_fields, |out, name| write_text(out, name));
+        out.push(b'}');
+    }
 }
 
 pub(super) const VERSION: &str = "2.1";

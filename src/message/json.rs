@@ -6,6 +6,8 @@
 use std::fmt;
 
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::de::Read;
+use serde_json::map::Entry;
 use serde_json::{Map, Number, Value};
 
 use super::shape::MAX_INTEGER;
@@ -45,20 +47,29 @@ pub fn parse_strict(bytes: &[u8], limit: usize) -> Result<Value, Malformed> {
             limit,
         });
     }
-    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let value = Strict { depth: 0 }.deserialize(&mut deserializer);
-    value
-        .and_then(|value| deserializer.end().map(|()| value))
-        .map_err(|err| {
-            // serde_json appends " at line L column C"; ours stands in front.
-            let text = err.to_string();
-            let detail = text.split(" at line ").next().unwrap_or(&text);
-            Malformed::Syntax {
-                line: err.line(),
-                column: err.column(),
-                detail: detail.into(),
-            }
-        })
+    let value = match str::from_utf8(bytes) {
+        Ok(text) => read_all(serde_json::Deserializer::from_str(text)),
+        // Looks at each string again, and so says in which one it is not UTF-8.
+        Err(_) => read_all(serde_json::Deserializer::from_slice(bytes)),
+    };
+    value.map_err(|err| {
+        // serde_json appends " at line L column C"; ours stands in front.
+        let text = err.to_string();
+        let detail = text.split(" at line ").next().unwrap_or(&text);
+        Malformed::Syntax {
+            line: err.line(),
+            column: err.column(),
+            detail: detail.into(),
+        }
+    })
+}
+
+fn read_all<'de, R: Read<'de>>(
+    mut deserializer: serde_json::Deserializer<R>,
+) -> serde_json::Result<Value> {
+    let value = Strict { depth: 0 }.deserialize(&mut deserializer)?;
+    deserializer.end()?;
+    Ok(value)
 }
 
 /// Builds a [`Value`] and refuses what serde_json would let pass.
@@ -147,12 +158,13 @@ impl<'de> Visitor<'de> for Strict {
         let inner = self.deeper()?;
         let mut members = Map::new();
         while let Some(key) = access.next_key::<String>()? {
-            if members.contains_key(&key) {
-                let short: String = key.chars().take(40).collect();
-                return Err(de::Error::custom(format_args!("duplicate key {short:?}")));
-            }
-            let value = access.next_value_seed(inner)?;
-            members.insert(key, value);
+            match members.entry(key) {
+                Entry::Vacant(place) => place.insert(access.next_value_seed(inner)?),
+                Entry::Occupied(place) => {
+                    let short: String = place.key().chars().take(40).collect();
+                    return Err(de::Error::custom(format_args!("duplicate key {short:?}")));
+                }
+            };
         }
         Ok(Value::Object(members))
     }

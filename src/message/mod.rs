@@ -27,6 +27,7 @@ mod timestamp;
 mod verify;
 
 pub use canonical::canonical;
+pub(crate) use canonical::write_object;
 pub use draft::{Draft, DraftError};
 pub use ifmessage::IfMessage;
 pub use json::{Malformed, parse_strict};

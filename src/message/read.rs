@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use super::ifmessage::{ALGORITHM, IfMessage, Seal, VERSION};
 use super::names::Level;
 use super::shape::{self, Fault};
-use crate::identity::Signature;
+use crate::identity::{Signature, hex_bytes};
 
 /// Reads all members but `signature`, which is not among them. Takes `payload` out of `members`;
 /// the seal is left blank.
@@ -125,9 +125,13 @@ pub(super) fn signature(value: &Value) -> Result<(Seal, Vec<&str>), Fault> {
     let signature_bytes = member("signature_bytes", shape::HEX_128)?;
     let signed_fields = member("signed_fields", shape::SIGNED_FIELDS)?;
     let seal = Seal {
-        public_key: lower_hex(public_key)
+        public_key: public_key
+            .as_str()
+            .and_then(hex_bytes)
             .ok_or_else(|| Fault::new("signature.public_key", public_key, shape::HEX_64))?,
-        signature: lower_hex(signature_bytes)
+        signature: signature_bytes
+            .as_str()
+            .and_then(hex_bytes)
             .map(Signature::from_bytes)
             .ok_or_else(|| {
                 Fault::new("signature.signature_bytes", signature_bytes, shape::HEX_128)
@@ -190,11 +194,4 @@ fn read_sequence_num(value: &Value) -> Result<u64, Fault> {
         .as_u64()
         .filter(|number| shape::is_sequence_num(*number))
         .ok_or_else(|| Fault::new("sequence_num", value, shape::SEQUENCE_NUM))
-}
-
-fn lower_hex<const N: usize>(value: &Value) -> Option<[u8; N]> {
-    let text = value.as_str().filter(|text| shape::is_lower_hex(text))?;
-    let mut bytes = [0; N];
-    hex::decode_to_slice(text, &mut bytes).ok()?;
-    Some(bytes)
 }

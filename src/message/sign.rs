@@ -11,7 +11,7 @@ use super::ifmessage::{IfMessage, Seal};
 use super::names::Level;
 use super::shape;
 use super::timestamp::Timestamp;
-use crate::identity::{AgentId, KeyPair, Purpose, Session};
+use crate::identity::{AgentId, KeyPair, Purpose, Session, hex_text};
 
 /// Who signs.
 #[derive(Debug, Clone, Copy)]
@@ -85,7 +85,7 @@ pub fn sign(
         performative: draft.performative,
         conversation_id: draft.conversation_id,
         in_reply_to: draft.in_reply_to,
-        trace_id: Some(draft.trace_id.unwrap_or_else(|| hex::encode(for_trace))),
+        trace_id: Some(draft.trace_id.unwrap_or_else(|| hex_text(for_trace))),
         citation_ids: Some(draft.citation_ids).filter(|ids| !ids.is_empty()),
         hazards: Some(draft.hazards).filter(|hazards| !hazards.is_empty()),
         payload: draft.payload,
@@ -97,7 +97,7 @@ pub fn sign(
     // The order of members is free on the wire, so the signed bytes go out as they are.
     bytes.pop();
     bytes.extend_from_slice(br#","signature":"#);
-    serde_json::to_writer(&mut bytes, &message.signature()).expect("strings only");
+    message.signature().write(&mut bytes);
     bytes.push(b'}');
     if bytes.len() > MAX_MESSAGE {
         return Err(DraftError::TooLarge {

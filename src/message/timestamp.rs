@@ -4,8 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
+use time::{Date, OffsetDateTime};
 
 /// Milliseconds since 1970 (UTC), written as `2026-01-31T08:15:30.123Z`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,20 +27,46 @@ impl Timestamp {
     }
 }
 
+impl Timestamp {
+    /// The text on the wire.
+    fn text(self) -> [u8; SHAPE.len()] {
+        let time = OffsetDateTime::from_unix_timestamp(self.0.div_euclid(1000))
+            .expect("held within years 0 to 9999 by every constructor");
+        let (year, month, day) = time.to_calendar_date();
+        let (hour, minute, second) = time.to_hms();
+        let mut text = *SHAPE;
+        write_digits(&mut text[0..4], i64::from(year));
+        write_digits(&mut text[5..7], u8::from(month).into());
+        write_digits(&mut text[8..10], day.into());
+        write_digits(&mut text[11..13], hour.into());
+        write_digits(&mut text[14..16], minute.into());
+        write_digits(&mut text[17..19], second.into());
+        write_digits(&mut text[20..23], self.0.rem_euclid(1000));
+        text
+    }
+
+    /// The point in time that `text`, of the right shape, names; none if there is no such day
+    /// or time of day.
+    fn of_shape(text: &[u8; SHAPE.len()]) -> Option<Self> {
+        let two = |at| (10 * digit(text[at]) + digit(text[at + 1])) as u8;
+        let year = 100 * i32::from(two(0)) + i32::from(two(2));
+        let ms = 100 * digit(text[20]) + u16::from(two(21));
+        let date = Date::from_calendar_date(year, two(5).try_into().ok()?, two(8)).ok()?;
+        let time = date.with_hms(two(11), two(14), two(17)).ok()?;
+        let seconds = time.assume_utc().unix_timestamp();
+        Some(Self(1000 * seconds + i64::from(ms)))
+    }
+}
+
 impl FromStr for Timestamp {
     type Err = InvalidTimestamp;
 
     fn from_str(text: &str) -> Result<Self, InvalidTimestamp> {
-        // One spelling only, so that what is read is written the same: `:60` seconds, offsets
-        // and other precisions are refused by the length, the `Z`, and the comparison below.
-        if text.len() != LENGTH || !text.ends_with('Z') {
-            return Err(InvalidTimestamp);
-        }
-        let time = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| InvalidTimestamp)?;
-        let ms = time.unix_timestamp_nanos() / 1_000_000;
-        let timestamp = Self(i64::try_from(ms).map_err(|_| InvalidTimestamp)?);
-        if timestamp.to_string() == text {
-            Ok(timestamp)
+        // One spelling only, so that what is read is written the same: what else RFC 3339 allows
+        // (`:60` seconds, offsets, other precisions, lower case) is refused.
+        let text = text.as_bytes().try_into().map_err(|_| InvalidTimestamp)?;
+        if has_shape(text) {
+            Self::of_shape(text).ok_or(InvalidTimestamp)
         } else {
             Err(InvalidTimestamp)
         }
@@ -50,19 +75,7 @@ impl FromStr for Timestamp {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000_000)
-            .expect("held within years 0 to 9999 by every constructor");
-        write!(
-            f,
-            "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z",
-            time.year(),
-            u8::from(time.month()),
-            time.day(),
-            time.hour(),
-            time.minute(),
-            time.second(),
-            time.millisecond()
-        )
+        f.write_str(str::from_utf8(&self.text()).expect("digits and punctuation"))
     }
 }
 
@@ -85,7 +98,31 @@ impl<'de> Deserialize<'de> for Timestamp {
     }
 }
 
-const LENGTH: usize = "2026-01-31T08:15:30.123Z".len();
+/// Whether there is a digit where [`SHAPE`] has one, and else what it has.
+fn has_shape(text: &[u8; SHAPE.len()]) -> bool {
+    text.iter()
+        .zip(SHAPE)
+        .all(|(found, expected)| match expected {
+            b'0' => found.is_ascii_digit(),
+            _ => found == expected,
+        })
+}
+
+fn digit(byte: u8) -> u16 {
+    u16::from(byte - b'0')
+}
+
+/// Fills `digits` with the last decimal digits of `number`.
+fn write_digits(digits: &mut [u8], mut number: i64) {
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + (number % 10) as u8;
+        number /= 10;
+    }
+}
+
+/// Every text on the wire, with each digit as `0`. Read and written by hand: a message has its
+/// time written three times and read once, and the `time` crate's formats are made for any shape.
+const SHAPE: &[u8; 24] = b"0000-00-00T00:00:00.000Z";
 /// 0000-01-01T00:00:00.000Z
 const MIN_UNIX_MS: i64 = -62_167_219_200_000;
 /// 9999-12-31T23:59:59.999Z
@@ -93,7 +130,59 @@ const MAX_UNIX_MS: i64 = 253_402_300_799_999;
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use time::format_description::well_known::Rfc3339;
+
     use super::*;
+
+    /// What RFC 3339 says of `text`, as far as it is the one spelling.
+    fn by_the_crate(text: &str) -> Option<Timestamp> {
+        let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+        let ms = i64::try_from(time.unix_timestamp_nanos() / 1_000_000).ok()?;
+        (spelt_by_the_crate(ms)? == text).then_some(Timestamp(ms))
+    }
+
+    fn spelt_by_the_crate(ms: i64) -> Option<String> {
+        let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000).ok()?;
+        let format = time::macros::format_description!(
+            "[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z"
+        );
+        time.format(format).ok()
+    }
+
+    #[test]
+    fn agrees_with_the_crate_in_every_month_there_is() {
+        // Days and times of day that wander through the months.
+        for ms in (MIN_UNIX_MS..=MAX_UNIX_MS).step_by(17 * 86_400_000 + 7_919_993) {
+            let text = Timestamp(ms).to_string();
+            assert_eq!(spelt_by_the_crate(ms).as_deref(), Some(text.as_str()));
+            assert_eq!(text.parse(), Ok(Timestamp(ms)));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_the_crate_on_any_text_of_about_the_shape(
+            text in r"[0-9]{4}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-6][0-9]:[0-6][0-9]\.[0-9]{3}Z",
+            at in any::<prop::sample::Index>(),
+            other in prop::option::of("[+,./:;0-9TtZz -]|."),
+        ) {
+            let mut text = text;
+            let at = at.index(text.len());
+            if let Some(other) = other {
+                text.replace_range(at..=at, &other);
+            }
+            prop_assert_eq!(text.parse().ok(), by_the_crate(&text));
+        }
+
+        #[test]
+        fn agrees_with_the_crate_on_any_point_in_time(ms in MIN_UNIX_MS..=MAX_UNIX_MS) {
+            let text = Timestamp(ms).to_string();
+            prop_assert_eq!(spelt_by_the_crate(ms), Some(text.clone()));
+            prop_assert_eq!(by_the_crate(&text), Some(Timestamp(ms)));
+            prop_assert_eq!(text.parse(), Ok(Timestamp(ms)));
+        }
+    }
 
     #[test]
     fn writes_and_reads_the_one_spelling() {
@@ -108,6 +197,12 @@ mod tests {
             "2026-01-31 08:15:30.123Z",
             "2026-02-30T08:15:30.123Z",
             "2026-01-31T08:15:60.123Z",
+            "2016-12-31T23:59:60.000Z",
+            "2026-01-31T24:00:00.000Z",
+            "2026-01-31t08:15:30.123Z",
+            "2026-00-31T08:15:30.123Z",
+            "2025-02-29T08:15:30.123Z",
+            "+026-01-31T08:15:30.123Z",
             "2026-01-31T09:15:30.1+01",
             "",
         ] {

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use super::MAX_MESSAGE;
-use super::canonical::{TYPICAL_SIZE, write_object};
+use super::canonical::write_object;
 use super::ifmessage::IfMessage;
 use super::json::parse_strict;
 use super::read;
@@ -134,7 +134,7 @@ fn check(
         Err(err) => return Err(malformed(one_line(&err.to_string())).into()),
     };
     let signature = members.remove("signature");
-    let mut signed = Vec::with_capacity(TYPICAL_SIZE);
+    let mut signed = Vec::with_capacity(bytes.len());
     write_object(&mut signed, &members);
     let digest = Sha256::digest(&signed).into();
     match check_members(&mut members, signature.as_ref(), &signed, choose) {

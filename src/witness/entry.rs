@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use super::Event;
 use super::tree::Hash;
 use crate::identity::AgentId;
-use crate::message::{Timestamp, canonical};
+use crate::message::{Timestamp, canonical, write_object};
 
 /// Something that happened, to be appended to a [`Log`](super::Log).
 #[derive(Debug, Clone, PartialEq)]
@@ -79,7 +79,7 @@ impl Entry {
         );
         if let Some(metadata) = &self.metadata {
             out.extend_from_slice(br#","metadata":"#);
-            out.extend_from_slice(&canonical(metadata));
+            write_object(out, metadata);
         }
         if let Some(peer) = &self.peer_id {
             put(out, format_args!(r#","peer_id":"{peer}""#));

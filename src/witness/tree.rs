@@ -1,7 +1,7 @@
 //! The Merkle tree over the entries (RFC 6962, section 2.1), as a compact range.
 //!
 //! Keeps the roots of the perfect subtrees only, one per bit of the size: 64 hashes at most,
-//! however long the log. Proofs need the leaves and will read them from the log.
+//! however long the log. Proofs are made in `path`.
 
 use sha2::{Digest, Sha256};
 
@@ -34,6 +34,11 @@ impl Tree {
         self.size
     }
 
+    /// Roots of the perfect subtrees, the largest first.
+    pub(crate) fn peaks(&self) -> &[Hash] {
+        &self.peaks
+    }
+
     /// The tree head.
     pub(crate) fn root(&self) -> Hash {
         let from_the_right = self.peaks.iter().rev().copied();
@@ -49,7 +54,7 @@ pub(crate) fn leaf_hash(line: &[u8]) -> Hash {
     hash.chain_update(line).finalize().into()
 }
 
-fn node_hash(left: &Hash, right: &Hash) -> Hash {
+pub(crate) fn node_hash(left: &Hash, right: &Hash) -> Hash {
     let hash = Sha256::new_with_prefix([NODE]);
     hash.chain_update(left)
         .chain_update(right)
