@@ -179,6 +179,7 @@ impl Builder {
             swarm: &self.swarm,
             public_key,
             now: wall,
+            sync: crate::witness::SyncPolicy::Batch,
         };
         let mut witness = match &self.witness {
             Some(folder) => Log::open(folder, opening)?,

@@ -105,6 +105,7 @@ impl Logs {
                 swarm,
                 public_key: self.public_key,
                 now,
+                sync: crate::witness::SyncPolicy::Batch,
             };
             let log = Log::open(&self.dir, opening).map_err(not_opened)?;
             self.open.insert(swarm.clone(), (self.turn, log));

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::path::Path;
 
-use super::OpenError;
 use super::check::Opened;
+use super::{OpenError, SyncPolicy};
 use crate::identity::{AgentId, PublicKey, SwarmName};
 use crate::message::Timestamp;
 
@@ -19,6 +19,8 @@ pub struct Opening<'a> {
     pub public_key: PublicKey,
     /// When.
     pub now: Timestamp,
+    /// When the log waits for the disk.
+    pub sync: SyncPolicy,
 }
 
 /// Who keeps a log.
