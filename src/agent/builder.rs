@@ -12,6 +12,7 @@ use super::core::{Core, Shared, wall_clock};
 use super::driver::run;
 use super::effects::Directory;
 use super::event::Subscribers;
+use super::gate::Gate;
 use super::keyring::Keyring;
 use super::links::Links;
 use super::{Agent, Stats};
@@ -22,7 +23,7 @@ use crate::signal::{
     Client, ClientConfig, ClientFrame, ClientSender, ConnectError, ErrorCode, Registered, Trust,
 };
 use crate::swarm::SdpDetail;
-use crate::witness::{Log, LogOwner, Opening};
+use crate::witness::{Log, LogOwner, OnWriteError, Opening, SyncPolicy};
 
 /// Makes an [`Agent`]. Everything but the signaling server has a default.
 #[derive(Debug)]
@@ -40,6 +41,8 @@ pub struct Builder {
     channel: ChannelOptions,
     witness: Option<std::path::PathBuf>,
     sdp_detail: SdpDetail,
+    witness_sync: SyncPolicy,
+    on_witness_error: OnWriteError,
     dial_timeout: Duration,
 }
 
@@ -80,6 +83,8 @@ impl Agent {
             channel: ChannelOptions::default(),
             witness: None,
             sdp_detail: SdpDetail::Full,
+            witness_sync: SyncPolicy::default(),
+            on_witness_error: OnWriteError::default(),
             dial_timeout: Duration::from_secs(10),
         }
     }
@@ -167,6 +172,21 @@ impl Builder {
         self
     }
 
+    /// When the witness waits for the disk; by default before every checkpoint. With
+    /// [`SyncPolicy::Always`] what is sent and delivered waits too, a disk's round later.
+    #[must_use]
+    pub fn witness_sync(mut self, policy: SyncPolicy) -> Self {
+        self.witness_sync = policy;
+        self
+    }
+
+    /// What happens when the witness cannot be written; by default the agent ends.
+    #[must_use]
+    pub fn on_witness_error(mut self, what: OnWriteError) -> Self {
+        self.on_witness_error = what;
+        self
+    }
+
     /// How long a link may take to make before it is tried again; by default ten seconds.
     #[must_use]
     pub fn dial_timeout(mut self, timeout: Duration) -> Self {
@@ -190,12 +210,15 @@ impl Builder {
             swarm: &self.swarm,
             public_key,
             now: wall,
+            sync: self.witness_sync,
         };
         let mut witness = match &self.witness {
             Some(folder) => Log::open(folder, opening)?,
             None => Log::in_memory(opening),
         };
         witness.commit()?;
+        // In memory there is nothing to wait for.
+        let holds = self.witness_sync == SyncPolicy::Always && self.witness.is_some();
         let (client, registered, session) = self.register(&key).await?;
         let endpoint = self.bind(&registered)?;
         let now = Instant::now();
@@ -226,6 +249,7 @@ impl Builder {
                 keyring: Arc::new(Keyring::new(self.roster)),
                 endpoint,
                 mesh,
+                gate: Gate::new(holds),
                 witness: Some(witness),
                 sdp_detail: self.sdp_detail,
                 links: Links::new(agent.clone()),
@@ -235,6 +259,7 @@ impl Builder {
                 signal_queue,
                 runtime,
                 tasks,
+                on_error: self.on_witness_error,
                 effects: Vec::new(),
                 leaving: None,
                 armed: now,

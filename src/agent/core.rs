@@ -5,7 +5,8 @@
 //!
 //! 1. What happened is told to the mesh; its outputs become witness entries and effects.
 //! 2. The witness is written.
-//! 3. Only then are the effects let out: transmit, deliver.
+//! 3. Only then are the effects let out: transmit, deliver. Under `witness.sync: always` they
+//!    wait for the disk first, in the `gate`; nobody else does.
 //!
 //! A lock held for some microseconds, not a queue to a task of its own: that would be two hops
 //! between tasks more each way, which is what a round trip on one host consists of. Nothing
@@ -21,6 +22,7 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use super::effects::{Directory, Effect};
 use super::event::{AgentEvent, Subscribers};
+use super::gate::Gate;
 use super::keyring::Keyring;
 use super::links::Links;
 use super::{AgentError, Stats};
@@ -30,13 +32,15 @@ use crate::mesh::{Mesh, Output, PeerState, PeerView};
 use crate::message::Timestamp;
 use crate::signal::ClientFrame;
 use crate::swarm::SdpDetail;
-use crate::witness::{Entry, Log};
+use crate::witness::{Log, OnWriteError};
 
 /// The state, shared by an agent's handle and its tasks.
 pub(super) struct Shared {
     core: Mutex<Core>,
     /// The driver has to look again: a deadline has moved forward, or the agent is to leave.
     changed: Notify,
+    /// The syncer has to wait for the disk, or to end.
+    disk_wanted: Notify,
 }
 
 /// The whole state of an agent.
@@ -59,7 +63,9 @@ pub(super) struct Core {
     /// Where the agent lives, whoever enters from another runtime.
     pub(super) runtime: Handle,
     pub(super) tasks: JoinSet<()>,
+    pub(super) on_error: OnWriteError,
     pub(super) effects: Vec<Effect>,
+    pub(super) gate: Gate<Effect>,
     pub(super) leaving: Option<Leaving>,
     /// What the driver sleeps until.
     pub(super) armed: Instant,
@@ -80,6 +86,7 @@ impl Shared {
         Self {
             core: Mutex::new(core),
             changed: Notify::new(),
+            disk_wanted: Notify::new(),
         }
     }
 
@@ -93,6 +100,9 @@ impl Shared {
         let witnessed = core.end_round();
         if core.may_leave() || core.deadline() < core.armed {
             self.changed.notify_one();
+        }
+        if core.gate.wants_the_disk() {
+            self.want_the_disk();
         }
         witnessed.then_some(result)
     }
@@ -108,16 +118,31 @@ impl Shared {
     pub(super) async fn changed(&self) {
         self.changed.notified().await;
     }
+
+    /// Waits until the disk has to be waited for, or the witness is taken.
+    pub(super) async fn disk_wanted(&self) {
+        self.disk_wanted.notified().await;
+    }
+
+    /// Wakes the one who waits for the disk.
+    pub(super) fn want_the_disk(&self) {
+        self.disk_wanted.notify_one();
+    }
 }
 
 impl Core {
     /// When something is due.
     pub(super) fn deadline(&self) -> Instant {
         let leaving = self.leaving.as_ref().map(|leaving| leaving.deadline);
-        [self.mesh.timeout(), self.links.candidates_due(), leaving]
-            .into_iter()
-            .flatten()
-            .fold(self.now + IDLE, Instant::min)
+        [
+            self.mesh.timeout(),
+            self.links.candidates_due(),
+            self.gate.timeout(),
+            leaving,
+        ]
+        .into_iter()
+        .flatten()
+        .fold(self.now + IDLE, Instant::min)
     }
 
     /// Whether it is time to go: told to, and all is acknowledged or the patience is over.
@@ -149,32 +174,10 @@ impl Core {
         self.mesh.tick(self.now);
         self.drain_mesh();
         self.flush_candidates();
+        self.gate.tick(self.now);
         let witnessed = self.commit_and_release();
         while self.tasks.try_join_next().is_some() {}
         witnessed
-    }
-
-    /// Writes the witness, a write to the page cache of some microseconds, and lets out what it
-    /// now has. What cannot be witnessed is not done: the agent ends instead.
-    pub(super) fn commit_and_release(&mut self) -> bool {
-        match self.witness.as_mut().map(Log::commit) {
-            Some(Ok(())) => {
-                self.release();
-                true
-            }
-            None => {
-                self.effects.clear();
-                false
-            }
-            Some(Err(err)) => {
-                self.effects.clear();
-                tracing::error!(%err, "the witness cannot be written");
-                let why = Some(AgentError::Witness(err));
-                self.leaving = None;
-                self.begin_leaving("the witness cannot be written", Duration::ZERO, why);
-                false
-            }
-        }
     }
 
     /// Does what the mesh says, in order.
@@ -243,27 +246,6 @@ impl Core {
         }
     }
 
-    fn release(&mut self) {
-        for effect in self.effects.drain(..) {
-            match effect {
-                Effect::Message(way, place, bytes) => way.send(place, bytes),
-                Effect::Control(queue, frame) => {
-                    // A peer that takes no control frames for so long is dead; its heartbeat
-                    // will say so.
-                    if queue.try_send(frame).is_err() {
-                        tracing::debug!("a control frame was dropped");
-                    }
-                }
-                Effect::Signal(frame) => {
-                    if self.signal_queue.try_send(frame).is_err() {
-                        tracing::warn!("a signaling frame was dropped; the dial is tried again");
-                    }
-                }
-                Effect::Event(event, permit) => self.subscribers.publish(&event, permit),
-            }
-        }
-    }
-
     pub(super) fn tell(&mut self, event: AgentEvent) {
         self.effects.push(Effect::Event(event, None));
     }
@@ -271,12 +253,6 @@ impl Core {
     /// Runs a task for as long as the agent lives.
     pub(super) fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
         self.tasks.spawn_on(task, &self.runtime)
-    }
-
-    pub(super) fn testify(&mut self, entry: Entry) {
-        if let Some(witness) = &mut self.witness {
-            witness.append(entry);
-        }
     }
 }
 

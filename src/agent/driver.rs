@@ -5,25 +5,29 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
-use super::AgentError;
 use super::core::{Core, Shared};
 use super::effects::Effect;
 use super::event::AgentEvent;
-use super::testimony;
+use super::{AgentError, syncer, testimony};
+use crate::identity::KeyPair;
 use crate::mesh::CloseReason;
 use crate::signal::{Client, ClientFrame, Goodbye, RecvError, ServerFrame};
-use crate::witness::{Entry, Event, Summary};
+use crate::witness::{Entry, Event, Log, OnWriteError, Summary, WriteError};
 
 /// Runs until the agent is told to leave, is replaced, or cannot write its witness.
 pub(super) async fn run(shared: Arc<Shared>, client: Client) -> Result<Summary, AgentError> {
+    let syncer = tokio::spawn(syncer::run(Arc::clone(&shared)));
+    let mut crowded = shared.look().gate.crowded();
     let mut client = Some(client);
     while let Some(deadline) = arm(&shared) {
-        // Cancel-safe: a receiver of a queue, a sleep, a notification that keeps its permit.
+        let is_crowded = *crowded.borrow_and_update();
+        // Cancel-safe: a receiver of a queue, a sleep, a notification that keeps its permit, a
+        // change that stays one.
         tokio::select! {
-            frame = next_frame(&mut client) => {
+            frame = next_frame(&mut client), if !is_crowded => {
                 if !matches!(frame, Some(Ok(_) | Err(RecvError::Frame { .. }))) {
                     client = None;
                 }
@@ -34,9 +38,10 @@ pub(super) async fn run(shared: Arc<Shared>, client: Client) -> Result<Summary, 
                 shared.enter(|_| ());
             }
             () = shared.changed() => {}
+            _ = crowded.changed(), if is_crowded => {}
         }
     }
-    leave(&shared, client).await
+    leave(&shared, client, syncer).await
 }
 
 /// Until when to sleep; `None` when it is time to leave.
@@ -48,22 +53,61 @@ fn arm(shared: &Shared) -> Option<Instant> {
 }
 
 /// Says goodbye to everybody, lets the last bytes out, and closes the witness.
-async fn leave(shared: &Shared, client: Option<Client>) -> Result<Summary, AgentError> {
-    let (why, endpoint, witness, tasks) = {
+async fn leave(
+    shared: &Shared,
+    client: Option<Client>,
+    syncer: JoinHandle<()>,
+) -> Result<Summary, AgentError> {
+    let (mut why, witness, holds) = {
         let mut core = shared.look();
         let why = core.say_goodbyes();
         let witness = core.witness.take().expect("taken here only");
+        (why, witness, core.gate.holds())
+    };
+    // From here on nobody enters. What the syncer is about is done first.
+    shared.want_the_disk();
+    let _ = syncer.await;
+    let secured = match holds {
+        true => Some(syncer::secure(witness.committed()).await),
+        false => None,
+    };
+    let (endpoint, tasks, key, on_error) = {
+        let mut core = shared.look();
+        match secured.transpose() {
+            Ok(secured) => core.let_go(secured.map_or(0, |secured| secured.entries())),
+            Err(err) => why = why.or(Some(AgentError::Witness(err))),
+        }
         let endpoint = core.endpoint.clone();
         core.subscribers.end();
-        (why, endpoint, witness, core.end_links())
+        let tasks = core.end_links();
+        (endpoint, tasks, core.key.clone(), core.on_error)
     };
     finish(tasks).await;
     if let Some(client) = client {
         client.close().await;
     }
     endpoint.close().await;
-    let summary = witness.close()?;
+    let summary = syncer::blocking(move || close(witness, &key, on_error)).await?;
     why.map_or(Ok(summary), Err)
+}
+
+/// Closes the witness under a last checkpoint.
+fn close(witness: Log, key: &KeyPair, on_error: OnWriteError) -> Result<Summary, WriteError> {
+    let signed = witness.committed().secure()?.checkpoint(key);
+    match (signed, on_error) {
+        (Err(err), OnWriteError::Stop) => return Err(err),
+        (Err(err), OnWriteError::Continue) => tracing::warn!(%err, "no last checkpoint"),
+        (Ok(_), _) => {}
+    }
+    let summary = witness.close()?;
+    if summary.unwitnessed > 0 {
+        let missing = summary.unwitnessed;
+        tracing::warn!(
+            missing,
+            "the witness lacks its last entries, and cannot say so"
+        );
+    }
+    Ok(summary)
 }
 
 /// Waits for the closing links, and for nothing else.
@@ -97,8 +141,6 @@ impl Core {
         let goodbye = ClientFrame::Goodbye(goodbye);
         self.effects.push(Effect::Signal(goodbye));
         self.commit_and_release();
-        // The forwarder ends when it has carried the goodbye to the server.
-        self.signal_queue = tokio::sync::mpsc::channel(1).0;
         why.or_else(|| self.leaving.take().and_then(|leaving| leaving.why))
     }
 
@@ -113,8 +155,16 @@ impl Core {
         }
     }
 
+    /// Lets out what waited for the disk to have so many entries; it is all there is.
+    fn let_go(&mut self, entries: u64) {
+        self.gate.synced(entries);
+        self.release();
+    }
+
     /// All tasks of the agent, those that close its links among them.
     fn end_links(&mut self) -> JoinSet<()> {
+        // The forwarder ends when it has carried the goodbye to the server.
+        self.signal_queue = tokio::sync::mpsc::channel(1).0;
         // Callers of `send` get no more places; then the writers can drain their queues and end.
         self.directory.clear();
         for link in self.links.remove_all() {

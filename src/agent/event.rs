@@ -83,6 +83,17 @@ pub enum AgentEvent {
     },
     /// The signaling server is gone. Links live on; new ones cannot be made.
     SignalingLost,
+    /// The witness cannot be written, and `witness.on_error` is `continue`: the agent goes on
+    /// unwitnessed.
+    WitnessInterrupted {
+        /// Why, and what to do.
+        error: String,
+    },
+    /// The witness is written again.
+    WitnessResumed {
+        /// How many entries it lacks; it says so itself.
+        missing: u64,
+    },
     /// A later process with the same id and key has taken this one's place; it ends.
     Replaced,
 }

@@ -193,6 +193,7 @@ impl Core {
             keyring: self.keyring.clone(),
             orders: orders_out,
             agent: self.links.agent(),
+            crowded: self.gate.holds().then(|| self.gate.crowded()),
         };
         let reader = self.spawn(reader.run(begin));
         self.links.insert(

@@ -6,7 +6,7 @@
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use super::control::Control;
 use super::core::Shared;
@@ -65,6 +65,8 @@ pub(super) struct Reader {
     pub(super) keyring: Arc<Keyring>,
     pub(super) orders: mpsc::Receiver<Order>,
     pub(super) agent: Weak<Shared>,
+    /// Where effects wait for the disk: whether too many do, to read on.
+    pub(super) crowded: Option<watch::Receiver<bool>>,
 }
 
 impl Reader {
@@ -110,6 +112,10 @@ impl Reader {
         // Channels are not ordered among each other: messages may overtake the hello.
         let mut before_hello = Some(Vec::new());
         loop {
+            if let Some(crowded) = &mut self.crowded {
+                // An agent that is gone is found out below.
+                let _ = crowded.wait_for(|crowded| !crowded).await;
+            }
             // All cancel-safe: two queues, the link's events, and a semaphore whose place in the
             // line is lost on cancellation, which does not matter to the only one who waits.
             let event = tokio::select! {

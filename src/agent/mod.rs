@@ -16,11 +16,14 @@ mod core;
 mod driver;
 mod effects;
 mod event;
+mod gate;
 mod introduce;
 mod keyring;
 mod link_task;
 mod links;
+mod syncer;
 mod testimony;
+mod witnessing;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -156,7 +159,9 @@ pub enum SendError {
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
     /// The witness cannot be written. The agent stops rather than speak unwitnessed.
-    #[error("the witness cannot be written, so the agent has stopped: {0}")]
+    #[error(
+        "the witness cannot be written, so the agent has stopped, and nothing was sent unwitnessed: {0}"
+    )]
     Witness(#[from] crate::witness::WriteError),
     /// A later process with the same id and key has taken this one's place.
     #[error("a later process with the same id and key has taken this one's place")]

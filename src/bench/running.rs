@@ -319,6 +319,8 @@ fn builder(swarm: &Swarm, n: usize, key: &KeyPair) -> crate::agent::Builder {
             max_message: swarm.channel.max_message,
         })
         .sdp_detail(swarm.witness.sdp)
+        .witness_sync(swarm.witness.sync)
+        .on_witness_error(swarm.witness.on_error)
 }
 
 /// The address under which agents of this process reach a server that listens on `address`: one

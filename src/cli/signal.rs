@@ -16,7 +16,7 @@ use super::roster::known_keys;
 use super::signal_witness::SignalWitness;
 use crate::identity::KeyPair;
 use crate::signal::{Admission, IceServer, Server, ServerConfig, ServerError};
-use crate::swarm::{SdpDetail, Swarm};
+use crate::swarm::{Swarm, WitnessConfig};
 
 /// Run the signaling server, which introduces agents to each other
 ///
@@ -56,19 +56,17 @@ pub(crate) async fn run(args: Args, _: &Globals) -> anyhow::Result<ExitCode> {
 
     let mut config = ServerConfig::new(args.listen, admission(&args, swarm.as_ref())?);
     config.names = args.names;
-    let mut sdp = SdpDetail::default();
+    let mut keeping = WitnessConfig::default();
     if let Some(swarm) = &swarm {
         config.ice_servers = ice_servers(swarm);
-        sdp = swarm.witness.sdp;
+        keeping = swarm.witness.clone();
         // Twice, because a replaced connection lives on for a moment.
         let connections = 2 * swarm.agents.len() + config.limits.unregistered;
         raise_descriptors(connections as u64 + OTHER_DESCRIPTORS).map_err(impossible)?;
     }
-    let dir = args
-        .witness
-        .or_else(|| swarm.and_then(|swarm| swarm.witness.dir));
-    let mut witness = dir.map(|dir| SignalWitness::new(dir, key.public_key()));
-    config.witness = witness.as_mut().map(|witness| witness.sink(sdp));
+    let dir = args.witness.or_else(|| keeping.dir.clone());
+    let mut witness = dir.map(|dir| SignalWitness::new(dir, key, keeping));
+    config.witness = witness.as_ref().map(SignalWitness::sink);
 
     let bound = Server::bind(config).await;
     // The first notes were written meanwhile; why that failed matters most.
@@ -83,7 +81,7 @@ pub(crate) async fn run(args: Args, _: &Globals) -> anyhow::Result<ExitCode> {
 
     let broken = async {
         match &mut witness {
-            Some(witness) => witness.failure().await,
+            Some(witness) => witness.keep().await,
             None => std::future::pending().await,
         }
     };

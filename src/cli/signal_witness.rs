@@ -1,60 +1,81 @@
 //! The witness logs of a signaling server, one per swarm: joins what the server notes to
-//! [`Log`]s on disk.
+//! [`Log`]s on disk, and signs checkpoints of them.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use super::failure::{impossible, unusable};
-use crate::identity::{PublicKey, SwarmName};
+use crate::identity::{KeyPair, SwarmName};
 use crate::message::Timestamp;
 use crate::signal::{WitnessNote, WitnessSink};
-use crate::swarm::SdpDetail;
-use crate::witness::{Entry, Event, Log, LogOwner, OpenError, Opening};
+use crate::swarm::WitnessConfig;
+use crate::witness::{
+    Entry, Event, Log, LogOwner, OnWriteError, OpenError, Opening, SyncPolicy, WriteError,
+};
 
 /// The logs, and the news that one of them could not be written.
 pub(super) struct SignalWitness {
     logs: Arc<Mutex<Logs>>,
+    /// A log has entries that no checkpoint covers.
+    uncovered: Arc<Notify>,
     failures: mpsc::Receiver<anyhow::Error>,
     fail: mpsc::Sender<anyhow::Error>,
 }
 
 struct Logs {
     dir: PathBuf,
-    public_key: PublicKey,
-    /// With the turn in which each was last written.
-    open: BTreeMap<SwarmName, (u64, Log)>,
+    key: KeyPair,
+    config: WitnessConfig,
+    open: BTreeMap<SwarmName, OpenLog>,
     turn: u64,
+    /// The last note could not be written, and the server goes on without.
+    interrupted: bool,
+}
+
+struct OpenLog {
+    log: Log,
+    /// The turn in which it was last written.
+    turn: u64,
+    /// It has entries that no checkpoint covers.
+    uncovered: bool,
+    /// It is waited for the disk to have it, so it cannot be closed.
+    busy: bool,
 }
 
 impl SignalWitness {
-    pub(super) fn new(dir: PathBuf, public_key: PublicKey) -> Self {
+    /// Logs below `dir`, under `key`, kept as `config` says.
+    pub(super) fn new(dir: PathBuf, key: KeyPair, config: WitnessConfig) -> Self {
         let (fail, failures) = mpsc::channel(1);
         let logs = Logs {
             dir,
-            public_key,
+            key,
+            config,
             open: BTreeMap::new(),
             turn: 0,
+            interrupted: false,
         };
         Self {
             logs: Arc::new(Mutex::new(logs)),
+            uncovered: Arc::default(),
             failures,
             fail,
         }
     }
 
-    /// What the server writes to. Each note is on disk before this returns, and so before what it is
-    /// about is told to anybody.
-    pub(super) fn sink(&self, sdp: SdpDetail) -> WitnessSink {
+    /// What the server writes to. Each note is written before this returns, and so before what it
+    /// is about is told to anybody; under `witness.sync: always` the server waits for the disk.
+    pub(super) fn sink(&self) -> WitnessSink {
+        let sdp = lock(&self.logs).config.sdp;
         let (logs, fail) = (self.logs.clone(), self.fail.clone());
-        let note = Box::new(move |note| {
-            if let Err(err) = lock(&logs).write(note) {
-                // The first failure ends the server; there is no room for a second, nor need.
-                let _ = fail.try_send(err);
-            }
+        let uncovered = self.uncovered.clone();
+        let note = Box::new(move |note| match lock(&logs).write(note) {
+            Ok(()) => uncovered.notify_one(),
+            // The first failure ends the server; there is no room for a second, nor need.
+            Err(err) => drop(fail.try_send(err)),
         });
         WitnessSink { note, sdp }
     }
@@ -64,17 +85,21 @@ impl SignalWitness {
         self.failures.try_recv().ok()
     }
 
-    /// Waits until a log cannot be written. Cancel-safe.
-    pub(super) async fn failure(&mut self) -> anyhow::Error {
-        let failure = self.failures.recv().await;
-        failure.expect("this holds a sender itself")
+    /// Signs checkpoints as they fall due, until a log cannot be written. Cancel-safe: what it
+    /// began ends by itself.
+    pub(super) async fn keep(&mut self) -> anyhow::Error {
+        // Both are cancel-safe: a receiver of a queue, and what leaves its work to threads.
+        tokio::select! {
+            failure = self.failures.recv() => failure.expect("this holds a sender itself"),
+            failure = checkpoints(&self.logs, &self.uncovered) => failure,
+        }
     }
 
     /// Closes every log; to be called when the server has ended.
     pub(super) fn close(self) -> anyhow::Result<()> {
-        let logs = std::mem::take(&mut lock(&self.logs).open);
-        for (_, (_, log)) in logs {
-            log.close().map_err(impossible)?;
+        let mut logs = lock(&self.logs);
+        for (_, open) in std::mem::take(&mut logs.open) {
+            logs.close(open.log)?;
         }
         Ok(())
     }
@@ -82,6 +107,26 @@ impl SignalWitness {
 
 impl Logs {
     fn write(&mut self, note: WitnessNote) -> anyhow::Result<()> {
+        let on_error = self.config.on_error;
+        match self.put(note) {
+            Ok(()) => {
+                if std::mem::take(&mut self.interrupted) {
+                    tracing::warn!("the witness is written again; it says how much it lacks");
+                }
+                Ok(())
+            }
+            Err(err) if on_error == OnWriteError::Continue && err.may_pass() => {
+                if !std::mem::replace(&mut self.interrupted, true) {
+                    tracing::warn!(%err, "the witness cannot be written; going on WITHOUT it");
+                }
+                Ok(())
+            }
+            Err(NoteError::Open(err)) => Err(not_opened(err)),
+            Err(err) => Err(impossible(err)),
+        }
+    }
+
+    fn put(&mut self, note: WitnessNote) -> Result<(), NoteError> {
         let now = wall_clock();
         let event: Event = note
             .event
@@ -91,41 +136,145 @@ impl Logs {
         if let Some(peer) = &note.peer {
             entry = entry.peer(peer);
         }
-        let log = self.log_of(&note.swarm, now)?;
-        log.append(entry);
-        log.commit().map_err(impossible)
+        let (sync, on_error) = (self.config.sync, self.config.on_error);
+        let open = self.log_of(&note.swarm, now)?;
+        open.log.append(entry);
+        if let Err(err) = open.log.commit() {
+            if on_error == OnWriteError::Continue {
+                open.log.give_up();
+            }
+            return Err(err.into());
+        }
+        open.uncovered = true;
+        if sync == SyncPolicy::Always {
+            open.log.committed().secure()?;
+        }
+        Ok(())
     }
 
-    fn log_of(&mut self, swarm: &SwarmName, now: Timestamp) -> anyhow::Result<&mut Log> {
+    fn log_of(&mut self, swarm: &SwarmName, now: Timestamp) -> Result<&mut OpenLog, NoteError> {
         self.turn += 1;
         if !self.open.contains_key(swarm) {
             self.make_room()?;
             let opening = Opening {
                 agent_id: LogOwner::Signal,
                 swarm,
-                public_key: self.public_key,
+                public_key: self.key.public_key(),
                 now,
+                sync: self.config.sync,
             };
-            let log = Log::open(&self.dir, opening).map_err(not_opened)?;
-            self.open.insert(swarm.clone(), (self.turn, log));
+            let open = OpenLog {
+                log: Log::open(&self.dir, opening)?,
+                turn: self.turn,
+                uncovered: false,
+                busy: false,
+            };
+            self.open.insert(swarm.clone(), open);
         }
-        let (turn, log) = self.open.get_mut(swarm).expect("it was just put there");
-        *turn = self.turn;
-        Ok(log)
+        let open = self.open.get_mut(swarm).expect("it was just put there");
+        open.turn = self.turn;
+        Ok(open)
     }
 
     /// Closes the log that was not written for longest, so that an open server into which ever more
     /// swarms come does not run out of files.
-    fn make_room(&mut self) -> anyhow::Result<()> {
+    fn make_room(&mut self) -> Result<(), NoteError> {
         if self.open.len() < MAX_OPEN_LOGS {
             return Ok(());
         }
-        let oldest = self.open.iter().min_by_key(|(_, (turn, _))| *turn);
+        let idle = self.open.iter().filter(|(_, open)| !open.busy);
+        let oldest = idle.min_by_key(|(_, open)| open.turn);
         let oldest = oldest.map(|(swarm, _)| swarm.clone());
-        if let Some((_, log)) = oldest.and_then(|swarm| self.open.remove(&swarm)) {
-            log.close().map_err(impossible)?;
+        if let Some(open) = oldest.and_then(|swarm| self.open.remove(&swarm)) {
+            self.close(open.log)?;
         }
         Ok(())
+    }
+
+    fn close(&self, log: Log) -> Result<(), WriteError> {
+        let summary = match self.config.on_error {
+            OnWriteError::Stop => log.close_signed(&self.key)?,
+            OnWriteError::Continue => {
+                if let Err(err) = log.committed().secure()?.checkpoint(&self.key) {
+                    tracing::warn!(%err, "no last checkpoint of the witness");
+                }
+                log.close()?
+            }
+        };
+        if summary.unwitnessed > 0 {
+            let missing = summary.unwitnessed;
+            tracing::warn!(
+                missing,
+                "the witness lacks its last entries, and cannot say so"
+            );
+        }
+        Ok(())
+    }
+
+    /// The next log that a checkpoint is due for.
+    fn next_uncovered(&mut self) -> Option<(&SwarmName, &mut OpenLog)> {
+        self.open.iter_mut().find(|(_, open)| open.uncovered)
+    }
+}
+
+/// Signs checkpoints within a second of what they cover, and waits while there is nothing.
+async fn checkpoints(logs: &Arc<Mutex<Logs>>, uncovered: &Notify) -> anyhow::Error {
+    loop {
+        uncovered.notified().await;
+        tokio::time::sleep(CHECKPOINT).await;
+        let logs = Arc::clone(logs);
+        let covered = tokio::task::spawn_blocking(move || cover(&logs)).await;
+        match covered {
+            Ok(Ok(())) => {}
+            Ok(Err(err)) => return impossible(err),
+            Err(err) => return impossible(err),
+        }
+    }
+}
+
+/// Signs a checkpoint of every log that needs one. Waits for the disk, without the lock.
+fn cover(logs: &Mutex<Logs>) -> Result<(), WriteError> {
+    loop {
+        let mut locked = lock(logs);
+        let (key, on_error) = (locked.key.clone(), locked.config.on_error);
+        let Some((swarm, open)) = locked.next_uncovered() else {
+            return Ok(());
+        };
+        (open.uncovered, open.busy) = (false, true);
+        let (swarm, committed) = (swarm.clone(), open.log.committed());
+        drop(locked);
+
+        let signed = committed.secure()?.checkpoint(&key);
+        if let Some(open) = lock(logs).open.get_mut(&swarm) {
+            open.busy = false;
+        }
+        match (signed, on_error) {
+            (Err(err), OnWriteError::Stop) => return Err(err),
+            (Err(err), OnWriteError::Continue) => {
+                tracing::warn!(%err, "no new checkpoint of the witness");
+            }
+            (Ok(_), _) => {}
+        }
+    }
+}
+
+/// Why a note was not written.
+#[derive(Debug, thiserror::Error)]
+enum NoteError {
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error(transparent)]
+    Write(#[from] WriteError),
+}
+
+impl NoteError {
+    /// Whether it may be written later: the disk is full, say.
+    fn may_pass(&self) -> bool {
+        matches!(
+            self,
+            Self::Open(OpenError::Io { .. } | OpenError::Write(_))
+                | Self::Write(WriteError::Full { .. } | WriteError::Io { .. })
+        )
     }
 }
 
@@ -134,7 +283,9 @@ fn not_opened(err: OpenError) -> anyhow::Error {
         OpenError::Foreign { what: "key", .. } => unusable(anyhow::Error::new(err).context(
             "the witness log goes on under the key it began with: give that key with --key FILE",
         )),
-        OpenError::Foreign { .. } | OpenError::Flawed { .. } => unusable(err),
+        OpenError::Foreign { .. } | OpenError::Flawed { .. } | OpenError::Checkpoint { .. } => {
+            unusable(err)
+        }
         _ => impossible(err),
     }
 }
@@ -152,26 +303,46 @@ fn wall_clock() -> Timestamp {
 
 /// Far below the usual limit of 1,024 open files; a closed log is opened again when it is needed.
 const MAX_OPEN_LOGS: usize = 64;
+/// From a note to the checkpoint that covers it: a second, less what the disk may take.
+const CHECKPOINT: Duration = Duration::from_millis(800);
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::identity::KeyPair;
+    use crate::witness::{CHECKPOINT_FILE, SignedCheckpoint};
     use serde_json::json;
+    use std::path::Path;
+
+    fn new(dir: &Path, secret: u8, config: WitnessConfig) -> SignalWitness {
+        SignalWitness::new(dir.into(), KeyPair::from_secret(&[secret; 32]), config)
+    }
+
+    fn note(swarm: &str) -> WitnessNote {
+        WitnessNote {
+            swarm: swarm.parse().unwrap(),
+            event: "agent_registered",
+            peer: Some("legal".parse().unwrap()),
+            metadata: json!({}),
+        }
+    }
+
+    /// How many entries the checkpoint of a swarm's log covers.
+    fn covered(dir: &Path, swarm: &str) -> u64 {
+        let path = dir.join(swarm).join("%40signal").join(CHECKPOINT_FILE);
+        let note = std::fs::read_to_string(path).unwrap();
+        let key = KeyPair::from_secret(&[7; 32]).public_key();
+        let origin = format!("ifswarm-log/{swarm}/@signal");
+        let signed = SignedCheckpoint::open(&note, &origin, &key).unwrap();
+        signed.checkpoint().size
+    }
 
     #[test]
     fn keeps_few_logs_open_and_goes_on_with_one_that_was_closed() {
         let dir = tempfile::tempdir().unwrap();
-        let key = KeyPair::from_secret(&[7; 32]).public_key();
-        let mut witness = SignalWitness::new(dir.path().into(), key);
-        let mut sink = witness.sink(SdpDetail::Full);
+        let mut witness = new(dir.path(), 7, WitnessConfig::default());
+        let mut sink = witness.sink();
         for swarm in (0..=MAX_OPEN_LOGS).chain([0]) {
-            (sink.note)(WitnessNote {
-                swarm: format!("swarm-{swarm}").parse().unwrap(),
-                event: "agent_registered",
-                peer: Some("legal".parse().unwrap()),
-                metadata: json!({}),
-            });
+            (sink.note)(note(&format!("swarm-{swarm}")));
             assert!(lock(&witness.logs).open.len() <= MAX_OPEN_LOGS);
         }
         assert!(witness.failed().is_none());
@@ -185,21 +356,66 @@ mod tests {
     #[test]
     fn a_log_of_another_key_is_a_failure_that_names_the_flag() {
         let dir = tempfile::tempdir().unwrap();
-        let note = || WitnessNote {
-            swarm: "five".parse().unwrap(),
-            event: "agent_registered",
-            peer: None,
-            metadata: json!({}),
-        };
         let write = |secret: u8| {
-            let key = KeyPair::from_secret(&[secret; 32]).public_key();
-            let mut witness = SignalWitness::new(dir.path().into(), key);
-            (witness.sink(SdpDetail::Full).note)(note());
+            let mut witness = new(dir.path(), secret, WitnessConfig::default());
+            (witness.sink().note)(note("five"));
             let failed = witness.failed();
             witness.close().unwrap();
             failed
         };
         assert!(write(7).is_none());
         assert!(write(8).unwrap().to_string().contains("--key"));
+    }
+
+    #[test]
+    fn signs_a_checkpoint_of_each_log_that_needs_one_and_of_all_at_the_end() {
+        for sync in [SyncPolicy::Batch, SyncPolicy::Always, SyncPolicy::Never] {
+            let dir = tempfile::tempdir().unwrap();
+            let config = WitnessConfig {
+                sync,
+                ..WitnessConfig::default()
+            };
+            let witness = new(dir.path(), 7, config);
+            let mut sink = witness.sink();
+            (sink.note)(note("one"));
+            (sink.note)(note("two"));
+            cover(&witness.logs).unwrap();
+            assert_eq!(
+                (covered(dir.path(), "one"), covered(dir.path(), "two")),
+                (2, 2)
+            );
+            (sink.note)(note("one"));
+            cover(&witness.logs).unwrap();
+            assert_eq!(
+                (covered(dir.path(), "one"), covered(dir.path(), "two")),
+                (3, 2)
+            );
+            (sink.note)(note("two"));
+            witness.close().unwrap();
+            assert_eq!(
+                (covered(dir.path(), "one"), covered(dir.path(), "two")),
+                (3, 3)
+            );
+        }
+    }
+
+    #[test]
+    fn goes_on_without_a_log_that_cannot_be_opened_if_it_was_told_to() {
+        for (on_error, fails) in [(OnWriteError::Stop, true), (OnWriteError::Continue, false)] {
+            let dir = tempfile::tempdir().unwrap();
+            // A file where the swarm's folder is to be.
+            std::fs::write(dir.path().join("five"), "").unwrap();
+            let config = WitnessConfig {
+                on_error,
+                ..WitnessConfig::default()
+            };
+            let mut witness = new(dir.path(), 7, config);
+            (witness.sink().note)(note("five"));
+            assert_eq!(witness.failed().is_some(), fails);
+            std::fs::remove_file(dir.path().join("five")).unwrap();
+            (witness.sink().note)(note("five"));
+            witness.close().unwrap();
+            assert_eq!(covered(dir.path(), "five"), 2);
+        }
     }
 }

@@ -10,6 +10,7 @@ use super::{
     Swarm, SwarmAgent, Topology, WitnessConfig, ice, units,
 };
 use crate::identity::{AgentId, InvalidKey, PublicKey};
+use crate::witness::{OnWriteError, SyncPolicy};
 
 /// The swarm that `root` describes; paths in it are relative to `folder`.
 pub(super) fn swarm(root: &Node, folder: &Path) -> Result<Swarm, Fault> {
@@ -201,12 +202,27 @@ fn channel(field: &Field<'_>) -> Result<ChannelConfig, Fault> {
 }
 
 fn witness(field: &Field<'_>, folder: &Path) -> Result<WitnessConfig, Fault> {
-    let members = field.members(&["dir", "sdp"])?;
+    let members = field.members(&["dir", "sdp", "sync", "on_error"])?;
     let sdp = [("full", SdpDetail::Full), ("hash", SdpDetail::Hash)];
+    let sync = [
+        ("batch", SyncPolicy::Batch),
+        ("always", SyncPolicy::Always),
+        ("never", SyncPolicy::Never),
+    ];
+    let on_error = [
+        ("stop", OnWriteError::Stop),
+        ("continue", OnWriteError::Continue),
+    ];
     Ok(WitnessConfig {
         dir: members.read("dir", |field| path(field, folder))?,
         sdp: members
             .read("sdp", |field| field.one_of(&sdp))?
+            .unwrap_or_default(),
+        sync: members
+            .read("sync", |field| field.one_of(&sync))?
+            .unwrap_or_default(),
+        on_error: members
+            .read("on_error", |field| field.one_of(&on_error))?
             .unwrap_or_default(),
     })
 }

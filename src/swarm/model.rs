@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::Topology;
 use crate::identity::{AgentId, PublicKey, Roster, RosterError, SwarmName};
+use crate::witness::{OnWriteError, SyncPolicy};
 
 /// A swarm, checked: its ids, ports and keys are unique, its numbers within their bounds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,6 +93,10 @@ pub struct WitnessConfig {
     pub dir: Option<PathBuf>,
     /// How much of each offer and answer it keeps.
     pub sdp: SdpDetail,
+    /// When it waits for the disk.
+    pub sync: SyncPolicy,
+    /// What happens when it cannot be written.
+    pub on_error: OnWriteError,
 }
 
 /// How much of an offer or answer the witness keeps.

@@ -7,7 +7,7 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use super::entry::{Chained, Entry, MAX_LINE};
-use super::log::{FORMAT_VERSION, SIGNAL, origin};
+use super::opening::{FORMAT_VERSION, SIGNAL, origin};
 use super::tree::{Hash, Tree, leaf_hash};
 use super::{ENTRIES_FILE, Event, Flaw, Reason};
 use crate::identity::{AgentId, PublicKey, SwarmName};
@@ -110,6 +110,9 @@ pub(super) struct Checker {
     chain: Chain,
     /// What the first entry says; none before it was read.
     opened: Option<Opened>,
+    /// After how many lines to note the tree head.
+    note_at: Option<u64>,
+    noted: Option<Hash>,
 }
 
 /// What `log_opened` says.
@@ -137,6 +140,12 @@ pub(super) enum ReadError {
 }
 
 impl Chain {
+    /// Becomes as `other`, in the memory that it has.
+    pub(super) fn set(&mut self, other: &Self) {
+        self.last_hash = other.last_hash;
+        self.tree.set(&other.tree);
+    }
+
     pub(super) fn push(&mut self, line: &[u8]) {
         self.last_hash = leaf_hash(line);
         self.tree.push(self.last_hash);
@@ -144,6 +153,27 @@ impl Chain {
 }
 
 impl Checker {
+    /// One that notes the tree head over the first `size` lines.
+    pub(super) fn noting(size: Option<u64>) -> Self {
+        let mut checker = Self {
+            note_at: size,
+            ..Self::default()
+        };
+        checker.note();
+        checker
+    }
+
+    /// The tree head that was to be noted; none if there are not so many lines.
+    pub(super) fn noted(&self) -> Option<Hash> {
+        self.noted
+    }
+
+    fn note(&mut self) {
+        if self.note_at == Some(self.chain.tree.size()) {
+            self.noted = Some(self.chain.tree.root());
+        }
+    }
+
     /// Reads every whole line. What is left without a newline at the end is no entry: a
     /// `write` that was cut short leaves a beginning of its bytes, and of a line only the
     /// newline says that it is whole.
@@ -230,6 +260,7 @@ impl Checker {
             (Some(_), _) => {}
         }
         self.chain.push(line);
+        self.note();
         Ok(())
     }
 

@@ -1,15 +1,16 @@
-//! The log on disk: its folder, its lock and its file.
+//! The entries on disk, and what can go wrong with them.
 //!
 //! A log has one writer at a time, so the file is written at known offsets: bytes that were
 //! written twice after a failure are the same bytes at the same place.
 
 use std::fmt::Debug;
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use super::Flaw;
+use super::folder::LogFolder;
+use super::{CheckpointError, Flaw};
 
 /// The file of a log's folder that holds its entries.
 pub const ENTRIES_FILE: &str = "entries.jsonl";
@@ -41,6 +42,14 @@ pub enum OpenError {
         /// The first thing wrong with it.
         flaw: Flaw,
     },
+    /// The log is not the one that its last checkpoint was signed for. It is never repaired.
+    #[error("{path}: {flaw}; nothing was changed: keep the folder as evidence, and move it away to begin a new log", path = .path.display())]
+    Checkpoint {
+        /// The file of the checkpoint.
+        path: PathBuf,
+        /// What is wrong.
+        flaw: CheckpointFlaw,
+    },
     /// The log is another's: it was opened for another key, agent or swarm.
     #[error("{path} was opened for {what} {found}, not {expected}: go on with that {what}, or choose another witness folder", path = .path.display())]
     Foreign {
@@ -58,11 +67,36 @@ pub enum OpenError {
     Write(#[from] WriteError),
 }
 
-/// Entries could not be written. They are kept, and the next commit writes them first.
+/// How a log and its last checkpoint disagree.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CheckpointFlaw {
+    /// Entries are missing at the end.
+    #[error("truncated: the checkpoint covers {signed} entries, and {found} are there")]
+    Truncated {
+        /// How many there were.
+        signed: u64,
+        /// How many there are.
+        found: u64,
+    },
+    /// Entries are others than those that were signed.
+    #[error(
+        "checkpoint-mismatch: the first {size} entries are not those that the checkpoint covers"
+    )]
+    Mismatch {
+        /// How many the checkpoint covers.
+        size: u64,
+    },
+    /// It is no checkpoint of this log.
+    #[error(transparent)]
+    Unreadable(#[from] CheckpointError),
+}
+
+/// The disk did not take something.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
-    /// There is no room: the disk or the quota is full, or the file as large as it may be.
-    #[error("{path}: {source}; make room, then try again: {pending} bytes of entries wait, and nothing is sent unwitnessed", path = .path.display())]
+    /// There is no room: the disk or the quota is full, or the file as large as it may be. The
+    /// entries are kept, and the next commit writes them first.
+    #[error("{path}: {source}; make room, then try again: {pending} bytes of entries wait", path = .path.display())]
     Full {
         /// The file.
         path: PathBuf,
@@ -71,8 +105,8 @@ pub enum WriteError {
         /// What the operating system said.
         source: io::Error,
     },
-    /// Any other failure.
-    #[error("{path}: {source}; {pending} bytes of entries wait, and nothing is sent unwitnessed", path = .path.display())]
+    /// Any other failure to write entries, which are kept likewise.
+    #[error("{path}: {source}; {pending} bytes of entries wait", path = .path.display())]
     Io {
         /// The file.
         path: PathBuf,
@@ -81,109 +115,85 @@ pub enum WriteError {
         /// What the operating system said.
         source: io::Error,
     },
+    /// The entries are written, but the system could not bring them to the disk. After this
+    /// nobody knows which of them are there, whatever a later attempt says.
+    #[error("{path}: {source}; the disk has not confirmed what was written last: check it, then open the log again to see what is there", path = .path.display())]
+    Sync {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// A checkpoint or cosignature could not be replaced; the one before still stands.
+    #[error("{path}: {source}; make room, and see that this user can write to the folder", path = .path.display())]
+    Replace {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
 }
 
 /// Where entries go. A file, or in tests something that fails.
 pub(super) trait Sink: Debug + Send + Sync {
-    fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<usize>;
-    fn truncate(&mut self, length: u64) -> io::Result<()>;
-    fn sync(&mut self) -> io::Result<()>;
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize>;
+    fn truncate(&self, length: u64) -> io::Result<()>;
+    fn sync(&self) -> io::Result<()>;
 }
 
-/// A sink, and how far it is good.
+/// The entries of an open log, and how far they are good.
 #[derive(Debug)]
 pub(super) struct Disk {
-    sink: Box<dyn Sink>,
-    path: PathBuf,
+    folder: LogFolder,
     /// Length of all committed lines.
     good_bytes: u64,
-    /// Held as long as the log is open.
-    _lock: Option<File>,
-}
-
-/// A folder that is ours alone, and its file.
-pub(super) struct Folder {
-    pub(super) path: PathBuf,
-    pub(super) file: File,
-    lock: File,
+    /// Bytes of another commit may stand after them: cutting them off has failed.
+    leftovers: bool,
 }
 
 impl Sink for File {
-    fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
         FileExt::write_at(self, bytes, offset)
     }
 
-    fn truncate(&mut self, length: u64) -> io::Result<()> {
+    fn truncate(&self, length: u64) -> io::Result<()> {
         self.set_len(length)
     }
 
-    fn sync(&mut self) -> io::Result<()> {
-        self.sync_all()
-    }
-}
-
-impl Folder {
-    /// Makes the folder (0700) where it is missing, locks it, and opens its file (0600).
-    pub(super) fn open(folder: &Path) -> Result<Self, OpenError> {
-        let io = |path: &Path| {
-            let path = path.to_owned();
-            |source| OpenError::Io { path, source }
-        };
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(folder)
-            .map_err(io(folder))?;
-        let lock = lock(folder)?;
-        let path = folder.join(ENTRIES_FILE);
-        let file = open_file(&path).map_err(io(&path))?;
-        if !file.metadata().map_err(io(&path))?.is_file() {
-            return Err(io(&path)(io::Error::other("not a regular file")));
-        }
-        Ok(Self { path, file, lock })
-    }
-
-    /// Goes on after the first `good_bytes`; what follows them is cut off.
-    pub(super) fn into_disk(mut self, good_bytes: u64, torn_bytes: u64) -> Result<Disk, OpenError> {
-        if torn_bytes > 0 {
-            self.file
-                .truncate(good_bytes)
-                .map_err(|source| OpenError::Io {
-                    path: self.path.clone(),
-                    source,
-                })?;
-        }
-        Ok(Disk {
-            sink: Box::new(self.file),
-            path: self.path,
-            good_bytes,
-            _lock: Some(self.lock),
-        })
+    fn sync(&self) -> io::Result<()> {
+        self.sync_data()
     }
 }
 
 impl Disk {
-    #[cfg(test)]
-    pub(super) fn of_sink(sink: Box<dyn Sink>) -> Self {
+    pub(super) fn new(folder: LogFolder, good_bytes: u64) -> Self {
         Self {
-            sink,
-            path: "entries.jsonl".into(),
-            good_bytes: 0,
-            _lock: None,
+            folder,
+            good_bytes,
+            leftovers: false,
         }
     }
 
+    pub(super) fn folder(&self) -> &LogFolder {
+        &self.folder
+    }
+
     pub(super) fn path(&self) -> &Path {
-        &self.path
+        self.folder.entries()
     }
 
     /// Writes `lines` after what is there, in one `write` unless the system takes less. On
     /// failure the file is cut back to what it was, so that it holds nothing whose commit failed.
     pub(super) fn append(&mut self, lines: &[u8]) -> Result<(), WriteError> {
+        if self.leftovers {
+            self.cut_back()
+                .map_err(|err| self.error(lines.len(), err))?;
+            self.leftovers = false;
+        }
         let mut rest = lines;
         while !rest.is_empty() {
             let offset = self.good_bytes + (lines.len() - rest.len()) as u64;
-            match self.sink.write_at(rest, offset) {
+            match self.folder.sink().write_at(rest, offset) {
                 Ok(0) => return Err(self.undo(lines.len(), io::ErrorKind::WriteZero.into())),
                 // After a short write the next one goes through, or says what is wrong.
                 Ok(written) => rest = &rest[written..],
@@ -195,20 +205,25 @@ impl Disk {
         Ok(())
     }
 
-    pub(super) fn sync(&mut self) -> Result<(), WriteError> {
-        self.sink.sync().map_err(|err| self.error(0, err))
+    /// The lines whose commit failed will not come again, but others in their place.
+    pub(super) fn give_up(&mut self) {
+        self.leftovers = self.cut_back().is_err();
     }
 
-    fn undo(&mut self, pending: usize, err: io::Error) -> WriteError {
+    fn undo(&self, pending: usize, err: io::Error) -> WriteError {
         // Should this fail too: the same bytes are written to the same place next time, and a
         // process that dies before leaves a beginning of them, as a killed write would.
-        let _ = self.sink.truncate(self.good_bytes);
+        let _ = self.cut_back();
         self.error(pending, err)
+    }
+
+    fn cut_back(&self) -> io::Result<()> {
+        self.folder.sink().truncate(self.good_bytes)
     }
 
     fn error(&self, pending: usize, source: io::Error) -> WriteError {
         use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull, WriteZero};
-        let path = self.path.clone();
+        let path = self.path().to_owned();
         match source.kind() {
             FileTooLarge | QuotaExceeded | StorageFull | WriteZero => WriteError::Full {
                 path,
@@ -223,44 +238,3 @@ impl Disk {
         }
     }
 }
-
-/// An advisory lock, in a file of its own that names the holder. It ends with the process.
-fn lock(folder: &Path) -> Result<File, OpenError> {
-    let path = folder.join(LOCK_FILE);
-    let io = |source| OpenError::Io {
-        path: path.clone(),
-        source,
-    };
-    let mut file = open_file(&path).map_err(io)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::Error(err)) => return Err(io(err)),
-        Err(TryLockError::WouldBlock) => {
-            let mut pid = String::new();
-            // Empty in the moment between locking and writing.
-            let _ = file.take(MAX_PID).read_to_string(&mut pid);
-            let holder = match pid.trim().parse::<u32>() {
-                Ok(pid) => format!("process {pid}"),
-                Err(_) => "another process".into(),
-            };
-            return Err(OpenError::Locked {
-                path: folder.into(),
-                holder,
-            });
-        }
-    }
-    file.set_len(0).map_err(io)?;
-    // On a full disk the name is missing, and the lock holds all the same.
-    let _ = writeln!(file, "{}", std::process::id());
-    Ok(file)
-}
-
-fn open_file(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
-    options.mode(0o600).open(path)
-}
-
-const LOCK_FILE: &str = "lock";
-/// A process id has at most ten digits.
-const MAX_PID: u64 = 16;

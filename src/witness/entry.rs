@@ -44,6 +44,11 @@ impl Entry {
         }
     }
 
+    /// What happened.
+    pub fn event(&self) -> Event {
+        self.event
+    }
+
     /// With whom it happened.
     pub fn peer(mut self, peer: &AgentId) -> Self {
         self.peer_id = Some(peer.clone());

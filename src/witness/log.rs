@@ -5,6 +5,8 @@
 //! 3. Only then may what the entries witness be transmitted or delivered.
 //!
 //! So many entries cost one system call, and none is ever missing for what went out.
+//!
+//! Nothing here waits for the disk but opening and closing: see [`Log::committed`].
 
 use std::fmt;
 use std::io::BufReader;
@@ -12,45 +14,33 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::check::{Chain, Checker, Opened, READ_BUFFER, ReadError};
-use super::disk::{Disk, Folder};
-use super::{Entry, Event, OpenError, WriteError};
-use crate::identity::{AgentId, PublicKey, SwarmName, file_name};
+use super::check::{Chain, Checker, READ_BUFFER, ReadError};
+use super::disk::{CheckpointFlaw, Disk};
+use super::folder::{Folder, LogFolder};
+use super::opening::{FORMAT_VERSION, Opening, origin};
+use super::{
+    Checkpoint, CheckpointError, Committed, Entry, Event, NoteError, OpenError, SignedCheckpoint,
+    WriteError,
+};
+use crate::identity::{KeyPair, file_name};
 use crate::message::Timestamp;
 
 /// An append-only log: a hash chain of entries under a Merkle tree.
 pub struct Log {
     /// As it stands in `agent_id` of every entry.
     owner: String,
+    /// The name of the log in checkpoints.
+    origin: String,
     chain: Chain,
+    /// Where the chain was at the last commit.
+    committed: Chain,
     /// Lines that are not on disk yet. Grows while commits fail: a caller whose commit fails
-    /// must stop what it witnesses.
+    /// must stop what it witnesses, or give the entries up.
     pending: Vec<u8>,
     /// None in memory.
     disk: Option<Disk>,
     dropped_bytes: u64,
-}
-
-/// Whose log is opened, and when.
-#[derive(Debug, Clone, Copy)]
-pub struct Opening<'a> {
-    /// Whose log it is.
-    pub agent_id: LogOwner<'a>,
-    /// The swarm it belongs to.
-    pub swarm: &'a SwarmName,
-    /// The owner's key. A log keeps the key it was opened with.
-    pub public_key: PublicKey,
-    /// When.
-    pub now: Timestamp,
-}
-
-/// Who keeps a log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogOwner<'a> {
-    /// An agent.
-    Agent(&'a AgentId),
-    /// A signaling server, `@signal`; it keeps one log per swarm.
-    Signal,
+    gap: Gap,
 }
 
 /// What there is to say of a log that was closed.
@@ -64,6 +54,18 @@ pub struct Summary {
     pub last_hash: [u8; 32],
     /// The file, unless the log was in memory.
     pub path: Option<PathBuf>,
+    /// How many entries are missing at its end without a word of it, because they were given up
+    /// and nothing could be written since.
+    pub unwitnessed: u64,
+}
+
+/// Entries that were given up.
+#[derive(Debug, Clone, Copy, Default)]
+struct Gap {
+    /// How many, since the log last said so.
+    entries: u64,
+    /// The next commit says so.
+    is_noted: bool,
 }
 
 impl Log {
@@ -71,7 +73,8 @@ impl Log {
     /// line, and commits `log_opened` or `log_reopened`. Folders are made where missing (0700).
     ///
     /// # Errors
-    /// [`OpenError`]. A log with a broken chain, of another key, or in use is left as it is.
+    /// [`OpenError`]. A log with a broken chain, of another key, in use, or at odds with its last
+    /// checkpoint is left as it is.
     pub fn open(root: &Path, opening: Opening<'_>) -> Result<Self, OpenError> {
         let owner = opening.agent_id.as_str();
         let folder = root
@@ -79,9 +82,17 @@ impl Log {
             .join(file_name(owner));
         let folder = Folder::open(&folder)?;
 
-        let mut checker = Checker::default();
+        let origin = origin(opening.swarm, owner);
+        let signed = folder.read_checkpoint()?.map(|note| {
+            let note = String::from_utf8(note).map_err(|_| NoteError::Form("no UTF-8"))?;
+            SignedCheckpoint::open(&note, &origin, &opening.public_key)
+        });
+        let size = signed.as_ref().and_then(|s| s.as_ref().ok());
+        let size = size.map(|signed| signed.checkpoint().size);
+
+        let mut checker = Checker::noting(size);
         let mut reader = BufReader::with_capacity(READ_BUFFER, &folder.file);
-        let path = || folder.path.clone();
+        let path = || folder.entries.clone();
         let tail = checker.read(&mut reader).map_err(|err| match err {
             ReadError::Io(source) => OpenError::Io {
                 path: path(),
@@ -89,26 +100,39 @@ impl Log {
             },
             ReadError::Flawed(flaw) => OpenError::Flawed { path: path(), flaw },
         })?;
+        let noted = checker.noted();
         let read = checker.into_parts();
         if let Some((opened, _)) = &read {
-            opening.must_match(opened, &folder.path)?;
+            opening.must_match(opened, &folder.entries)?;
         }
+        let chain = read.map(|(_, chain)| chain);
+        let covered = must_hold(signed, noted, chain.as_ref()).map_err(|flaw| {
+            let path = folder.checkpoint();
+            OpenError::Checkpoint { path, flaw }
+        })?;
 
+        let (good, torn) = (tail.good_bytes, tail.torn_bytes);
         let mut log = Self {
             owner: owner.into(),
+            origin,
             chain: Chain::default(),
+            committed: Chain::default(),
             pending: Vec::new(),
-            disk: Some(folder.into_disk(tail.good_bytes, tail.torn_bytes)?),
-            dropped_bytes: tail.torn_bytes,
+            disk: Some(folder.into_disk(good, torn, covered, opening.sync)?),
+            dropped_bytes: torn,
+            gap: Gap::default(),
         };
-        let is_new = read.is_none();
-        match read {
-            Some((_, chain)) => log.chain = chain,
+        let is_new = chain.is_none();
+        match chain {
+            Some(chain) => {
+                log.committed.set(&chain);
+                log.chain = chain;
+            }
             None => log.append_opened(opening),
         }
         // A first line that was torn leaves a log that is new and yet lost something.
-        if !is_new || log.dropped_bytes > 0 {
-            log.append_reopened(opening.now);
+        if !is_new || torn > 0 {
+            log.append_reopened("dropped_bytes", torn, opening.now);
         }
         log.commit()?;
         Ok(log)
@@ -118,10 +142,13 @@ impl Log {
     pub fn in_memory(opening: Opening<'_>) -> Self {
         let mut log = Self {
             owner: opening.agent_id.as_str().into(),
+            origin: origin(opening.swarm, opening.agent_id.as_str()),
             chain: Chain::default(),
+            committed: Chain::default(),
             pending: Vec::new(),
             disk: None,
             dropped_bytes: 0,
+            gap: Gap::default(),
         };
         log.append_opened(opening);
         log
@@ -129,7 +156,12 @@ impl Log {
 
     /// Makes `entry` part of the log and returns its index. Not on disk before
     /// [`commit`](Self::commit).
-    pub fn append(&mut self, mut entry: Entry) -> u64 {
+    pub fn append(&mut self, entry: Entry) -> u64 {
+        self.note_gap(entry.timestamp);
+        self.push(entry)
+    }
+
+    fn push(&mut self, mut entry: Entry) -> u64 {
         let index = self.len();
         let start = self.pending.len();
         let prev_hash = &self.chain.last_hash;
@@ -154,26 +186,92 @@ impl Log {
         if let Some(disk) = &mut self.disk {
             disk.append(&self.pending)?;
         }
+        self.committed.set(&self.chain);
         self.pending.clear();
         self.pending.shrink_to(KEPT_BUFFER);
+        if self.gap.is_noted {
+            self.gap = Gap::default();
+        }
         Ok(())
     }
 
-    /// Commits, and waits until the disk has everything.
+    /// Gives the entries of a failed commit up, so that memory stays bounded while the disk is
+    /// full: they are counted. The log stands where it was at the last commit, and before the
+    /// next entry it will have a `log_reopened` that says how many are missing.
+    pub fn give_up(&mut self) {
+        let lost = self.len() - self.committed_len();
+        // What would have told of the entries that were lost before is none itself.
+        self.gap.entries += lost - u64::from(self.gap.is_noted);
+        self.gap.is_noted = false;
+        self.chain.set(&self.committed);
+        self.pending.clear();
+        self.pending.shrink_to(KEPT_BUFFER);
+        if let Some(disk) = &mut self.disk {
+            disk.give_up();
+        }
+    }
+
+    /// How many entries were given up since the log last said so; zero unless there is trouble.
+    pub fn unwitnessed(&self) -> u64 {
+        self.gap.entries
+    }
+
+    /// Appends a `log_reopened` if entries were given up and the log does not say so yet.
+    /// [`append`](Self::append) does so too; this is for trying again while nothing happens.
+    pub fn note_gap(&mut self, now: Timestamp) {
+        if self.gap.entries > 0 && !self.gap.is_noted {
+            self.gap.is_noted = true;
+            self.append_reopened("unwitnessed", self.gap.entries, now);
+        }
+    }
+
+    /// What is committed now, to be secured and signed while the log goes on.
+    pub fn committed(&self) -> Committed {
+        Committed {
+            origin: self.origin.clone(),
+            tree: self.committed.tree.clone(),
+            folder: self.folder(),
+        }
+    }
+
+    /// How many entries are committed.
+    pub fn committed_len(&self) -> u64 {
+        self.committed.tree.size()
+    }
+
+    /// The files of the log, for a thread that may wait; none in memory.
+    pub fn folder(&self) -> Option<LogFolder> {
+        self.disk.as_ref().map(|disk| disk.folder().clone())
+    }
+
+    /// Commits, and waits until the disk has everything, as far as the log waits at all.
     ///
     /// # Errors
     /// [`WriteError`]; entries of a commit that failed are lost then.
     pub fn close(mut self) -> Result<Summary, WriteError> {
         self.commit()?;
-        if let Some(disk) = &mut self.disk {
-            disk.sync()?;
-        }
-        Ok(Summary {
+        self.committed().secure()?;
+        Ok(self.summary())
+    }
+
+    /// As [`close`](Self::close), with a last checkpoint, signed with the log's key.
+    ///
+    /// # Errors
+    /// [`WriteError`].
+    pub fn close_signed(mut self, key: &KeyPair) -> Result<Summary, WriteError> {
+        self.commit()?;
+        self.committed().secure()?.checkpoint(key)?;
+        Ok(self.summary())
+    }
+
+    fn summary(&self) -> Summary {
+        Summary {
             entries: self.len(),
             root: self.root(),
             last_hash: self.last_hash(),
             path: self.path().map(Path::to_owned),
-        })
+            unwitnessed: self.gap.entries,
+        }
     }
 
     /// How many entries there are, committed or not.
@@ -207,27 +305,29 @@ impl Log {
 
     fn append_opened(&mut self, opening: Opening<'_>) {
         let entry = Entry::new(Event::LogOpened, opening.now).metadata(json!({
-            "origin": origin(opening.swarm, &self.owner),
+            "origin": self.origin,
             "public_key": opening.public_key,
             "swarm": opening.swarm,
             "version": FORMAT_VERSION,
         }));
-        self.append(entry);
+        self.push(entry);
     }
 
-    fn append_reopened(&mut self, now: Timestamp) {
+    /// Says that the log goes on, and how much `what` it lacks, if any.
+    fn append_reopened(&mut self, what: &str, count: u64, now: Timestamp) {
         let mut entry = Entry::new(Event::LogReopened, now);
-        if self.dropped_bytes > 0 {
-            entry = entry.metadata(json!({ "dropped_bytes": self.dropped_bytes }));
+        if count > 0 {
+            entry = entry.metadata(json!({ what: count }));
         }
-        self.append(entry);
+        self.push(entry);
     }
 
     #[cfg(test)]
     pub(super) fn on_sink(opening: Opening<'_>, sink: Box<dyn super::disk::Sink>) -> Self {
         let mut log = Self::in_memory(opening);
         log.chain = Chain::default();
-        log.disk = Some(Disk::of_sink(sink));
+        let folder = LogFolder::of_sink(Path::new(""), sink, opening.sync);
+        log.disk = Some(Disk::new(folder, 0));
         log.append_opened(opening);
         log
     }
@@ -243,55 +343,26 @@ impl fmt::Debug for Log {
     }
 }
 
-impl Opening<'_> {
-    fn must_match(&self, opened: &Opened, path: &Path) -> Result<(), OpenError> {
-        let key = (opened.public_key.to_string(), self.public_key.to_string());
-        let agent = (opened.agent_id.clone(), self.agent_id.to_string());
-        let swarm = (opened.swarm.to_string(), self.swarm.to_string());
-        for (what, (found, expected)) in [("swarm", swarm), ("agent", agent), ("key", key)] {
-            if found != expected {
-                return Err(OpenError::Foreign {
-                    path: path.into(),
-                    what,
-                    found,
-                    expected,
-                });
-            }
-        }
-        Ok(())
+/// Whether the log that was read, if there was one, is the one that its last checkpoint was
+/// signed for; how many entries that covers. `noted` is the tree head over as many.
+fn must_hold(
+    signed: Option<Result<SignedCheckpoint, CheckpointError>>,
+    noted: Option<[u8; 32]>,
+    chain: Option<&Chain>,
+) -> Result<u64, CheckpointFlaw> {
+    let Some(signed) = signed.transpose()? else {
+        return Ok(0);
+    };
+    let &Checkpoint { size, root, .. } = signed.checkpoint();
+    match noted {
+        Some(found) if found == root => Ok(size),
+        Some(_) => Err(CheckpointFlaw::Mismatch { size }),
+        None => Err(CheckpointFlaw::Truncated {
+            signed: size,
+            found: chain.map_or(0, |chain| chain.tree.size()),
+        }),
     }
 }
 
-impl<'a> LogOwner<'a> {
-    /// As it stands in the log.
-    pub fn as_str(&self) -> &'a str {
-        match self {
-            Self::Agent(id) => id.as_str(),
-            Self::Signal => SIGNAL,
-        }
-    }
-}
-
-impl<'a> From<&'a AgentId> for LogOwner<'a> {
-    fn from(id: &'a AgentId) -> Self {
-        Self::Agent(id)
-    }
-}
-
-impl fmt::Display for LogOwner<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-/// The name of a log in checkpoints (C2SP tlog-checkpoint).
-pub(super) fn origin(swarm: &SwarmName, owner: &str) -> String {
-    format!("ifswarm-log/{swarm}/{owner}")
-}
-
-/// How a signaling server is called in its own log; no agent can have this id.
-pub(super) const SIGNAL: &str = "@signal";
-/// `metadata.version` of `log_opened`: the version of this format.
-pub(super) const FORMAT_VERSION: u64 = 1;
 /// A buffer that one large batch made larger is given back.
 const KEPT_BUFFER: usize = 256 * 1024;

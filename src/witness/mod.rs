@@ -14,34 +14,47 @@
 //! | `note`, `checkpoint` | signed notes, checkpoints and cosignatures of the C2SP |
 //! | `check` | reading a log: the one judge of what is valid |
 //! | `flaw` | what can be wrong with one |
-//! | `disk` | folder, lock and file |
+//! | `policy` | when the disk is waited for, and what happens when it is full |
+//! | `folder` | the folder, its lock, and the files that are replaced whole |
+//! | `disk` | the file of the entries |
+//! | `committed` | from what is written to what is signed |
+//! | `opening` | whose log it is |
 //! | `log` | [`Log`]: open, append, commit |
 //!
-//! Never reads a clock. Only `disk` and [`check`] touch files. Checkpoints, cosignatures and
-//! proofs will stand beside `tree`; they sign [`Log::root`].
+//! Never reads a clock. Only `folder`, `disk` and [`check`] touch files.
 
 mod check;
 mod checkpoint;
+mod committed;
 #[cfg(test)]
 mod crash_tests;
 mod disk;
+#[cfg(test)]
+mod durable_tests;
 mod entry;
 mod event;
 mod flaw;
+mod folder;
 mod log;
 mod note;
+mod opening;
 mod path;
+mod policy;
 #[cfg(test)]
 mod tests;
 mod tree;
 
 pub use check::{CheckError, Report, check, check_reader};
 pub use checkpoint::{Checkpoint, CheckpointError, NotCosigned, SignedCheckpoint, origin_of};
-pub use disk::{ENTRIES_FILE, OpenError, WriteError};
+pub use committed::{Committed, Secured};
+pub use disk::{CheckpointFlaw, ENTRIES_FILE, OpenError, WriteError};
 pub use entry::Entry;
 pub use event::{Event, UnknownEvent};
 pub use flaw::{Flaw, Reason};
-pub use log::{Log, LogOwner, Opening, Summary};
+pub use folder::{CHECKPOINT_FILE, COSIGNATURES_FOLDER, LogFolder};
+pub use log::{Log, Summary};
 pub use note::{NoteError, NoteSignature, SignedNote};
+pub use opening::{LogOwner, Opening};
 pub use path::{BadProof, ProofPath, verify_consistency, verify_inclusion};
+pub use policy::{OnWriteError, SyncPolicy};
 pub use tree::{Tree, leaf_hash};

@@ -29,6 +29,7 @@ pub(super) fn with_opening<T>(f: impl FnOnce(Opening<'_>) -> T) -> T {
         public_key: KeyPair::from_secret(&Sha256::digest("ifswarm fixture key: finance").into())
             .public_key(),
         now: at(0),
+        sync: SyncPolicy::Batch,
     })
 }
 
@@ -80,6 +81,10 @@ pub(super) struct DiskState {
     pub(super) bytes: Vec<u8>,
     pub(super) room: Option<usize>,
     pub(super) refuses_to_truncate: bool,
+    pub(super) refuses_to_sync: bool,
+    /// What survives a power loss.
+    pub(super) synced: Vec<u8>,
+    pub(super) syncs: usize,
     pub(super) writes: usize,
     pub(super) failures: usize,
 }
@@ -95,7 +100,7 @@ impl Disk {
 }
 
 impl Sink for Disk {
-    fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
         let mut disk = self.0.lock().unwrap();
         disk.writes += 1;
         let offset = offset as usize;
@@ -111,7 +116,7 @@ impl Sink for Disk {
         Ok(taken)
     }
 
-    fn truncate(&mut self, length: u64) -> io::Result<()> {
+    fn truncate(&self, length: u64) -> io::Result<()> {
         let mut disk = self.0.lock().unwrap();
         if disk.refuses_to_truncate {
             return Err(io::ErrorKind::PermissionDenied.into());
@@ -120,7 +125,13 @@ impl Sink for Disk {
         Ok(())
     }
 
-    fn sync(&mut self) -> io::Result<()> {
+    fn sync(&self) -> io::Result<()> {
+        let mut disk = self.0.lock().unwrap();
+        if disk.refuses_to_sync {
+            return Err(io::Error::other("I/O error"));
+        }
+        disk.synced = disk.bytes.clone();
+        disk.syncs += 1;
         Ok(())
     }
 }

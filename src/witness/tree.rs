@@ -29,6 +29,12 @@ impl Tree {
         self.size += 1;
     }
 
+    /// Becomes as `other`, in the memory that it has.
+    pub(crate) fn set(&mut self, other: &Self) {
+        self.size = other.size;
+        self.peaks.clone_from(&other.peaks);
+    }
+
     /// How many leaves there are.
     pub fn size(&self) -> u64 {
         self.size

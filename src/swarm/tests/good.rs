@@ -12,6 +12,7 @@ use super::super::{
     SwarmAgent, Topology, TurnServer, WitnessConfig, schema,
 };
 use crate::identity::{KeyPair, RosterError};
+use crate::witness::{OnWriteError, SyncPolicy};
 
 fn shipped(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -155,6 +156,13 @@ fn write(swarm: &Swarm) -> Value {
         "witness": { "dir": swarm.witness.dir, "sdp": match swarm.witness.sdp {
             SdpDetail::Full => "full",
             SdpDetail::Hash => "hash",
+        }, "sync": match swarm.witness.sync {
+            SyncPolicy::Batch => "batch",
+            SyncPolicy::Always => "always",
+            SyncPolicy::Never => "never",
+        }, "on_error": match swarm.witness.on_error {
+            OnWriteError::Stop => "stop",
+            OnWriteError::Continue => "continue",
         } },
         "probe": { "messages": swarm.probe.messages, "payload": format!("{} B", swarm.probe.payload),
                    "interval": duration(Some(swarm.probe.interval)) },
@@ -196,6 +204,22 @@ fn any_agents() -> impl Strategy<Value = Vec<SwarmAgent>> {
     })
 }
 
+fn any_witness() -> impl Strategy<Value = WitnessConfig> {
+    let sdp = prop_oneof![Just(SdpDetail::Full), Just(SdpDetail::Hash)];
+    let sync = prop_oneof![
+        Just(SyncPolicy::Batch),
+        Just(SyncPolicy::Always),
+        Just(SyncPolicy::Never),
+    ];
+    let on_error = prop_oneof![Just(OnWriteError::Stop), Just(OnWriteError::Continue)];
+    (sdp, sync, on_error).prop_map(|(sdp, sync, on_error)| WitnessConfig {
+        dir: None,
+        sdp,
+        sync,
+        on_error,
+    })
+}
+
 fn any_swarm() -> impl Strategy<Value = Swarm> {
     let topology = prop_oneof![
         Just(Topology::FullMesh),
@@ -217,7 +241,7 @@ fn any_swarm() -> impl Strategy<Value = Swarm> {
     let channel = (any::<bool>(), any::<Option<u16>>(), 16_384usize..=262_144);
     let probe = (1u32..=1_000_000, 1usize..=14_336, any_duration());
     let limits = proptest::array::uniform4(proptest::option::of(any_duration()));
-    let rest = (any::<bool>(), any::<bool>(), any::<Option<u32>>());
+    let rest = (any::<bool>(), any_witness(), any::<Option<u32>>());
     // Flow labels and zones are no part of an address to listen on.
     let listen = any::<SocketAddr>().prop_map(|a| SocketAddr::new(a.ip(), a.port()));
     let settings = (listen, ice, channel, probe, limits, rest);
@@ -246,11 +270,7 @@ fn any_swarm() -> impl Strategy<Value = Swarm> {
                 },
                 witness: WitnessConfig {
                     dir: rest.0.then(|| "/var/log/swarm".into()),
-                    sdp: if rest.1 {
-                        SdpDetail::Hash
-                    } else {
-                        SdpDetail::Full
-                    },
+                    ..rest.1
                 },
                 probe: Probe {
                     messages: probe.0,

@@ -62,6 +62,7 @@ impl Raw {
             agent_id: me.id.clone(),
             key: me.key.clone(),
             session,
+            trust: ifswarm::signal::Trust::default(),
             connect_timeout: std::time::Duration::from_secs(10),
         };
         let (mut client, _) = Client::connect(config).await.unwrap();

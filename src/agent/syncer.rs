@@ -1,0 +1,61 @@
+//! The one who waits for the disk, so that nobody else does: a task of its own, which blocks
+//! threads that are made for it.
+//!
+//! 1. It takes what is committed, in no time, and waits until the disk has it.
+//! 2. It enters the state, which lets out everything that waited for that: however many entries
+//!    came together meanwhile wait for the next round, and share it.
+//! 3. When a checkpoint is due, it signs what the disk has.
+
+use std::sync::Arc;
+
+use super::core::Shared;
+use crate::witness::{Committed, Secured, WriteError};
+
+/// Runs until the witness is taken from the agent.
+pub(super) async fn run(shared: Arc<Shared>) {
+    let key = shared.look().key.clone();
+    loop {
+        shared.disk_wanted().await;
+        let (committed, checkpoint) = {
+            let mut core = shared.look();
+            let Some(committed) = core.witness.as_ref().map(|log| log.committed()) else {
+                return;
+            };
+            if !core.gate.wants_the_disk() {
+                continue;
+            }
+            (committed, core.gate.begin())
+        };
+        let secured = match secure(committed).await {
+            Ok(secured) => secured,
+            Err(err) => {
+                shared.enter(|core| core.witness_failed(err));
+                continue;
+            }
+        };
+        let entries = secured.entries();
+        shared.enter(|core| core.synced(entries));
+        if checkpoint {
+            let key = key.clone();
+            let written = blocking(move || secured.checkpoint(&key)).await;
+            if let Err(err) = written {
+                shared.enter(|core| core.checkpoint_failed(err));
+            }
+        }
+    }
+}
+
+/// Waits for the disk.
+pub(super) async fn secure(committed: Committed) -> Result<Secured, WriteError> {
+    blocking(move || committed.secure()).await
+}
+
+/// Runs what waits for the disk where that holds nobody up.
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(err) if err.is_panic() => std::panic::resume_unwind(err.into_panic()),
+        // The runtime ends, and this task with it.
+        Err(_) => std::future::pending().await,
+    }
+}

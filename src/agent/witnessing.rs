@@ -1,0 +1,114 @@
+//! The end of a round: the witness is written, then effects are let out; and what happens when it
+//! cannot be written.
+
+use std::time::Duration;
+
+use super::AgentError;
+use super::core::Core;
+use super::effects::Effect;
+use super::event::AgentEvent;
+use crate::witness::{Entry, Log, OnWriteError, WriteError};
+
+impl Core {
+    /// Makes `entry` part of the witness; it is written at the end of the round.
+    pub(super) fn testify(&mut self, entry: Entry) {
+        if let Some(witness) = &mut self.witness {
+            self.gate.entered(entry.event(), self.now);
+            witness.append(entry);
+        }
+    }
+
+    /// Writes the witness, a write to the page cache of some microseconds, and lets out what it
+    /// now has, or what the disk has. Whether what happened is witnessed, or need not be.
+    pub(super) fn commit_and_release(&mut self) -> bool {
+        let Some(witness) = &mut self.witness else {
+            self.effects.clear();
+            return false;
+        };
+        let missing = witness.unwitnessed();
+        if missing > 0 {
+            // Nothing may have happened but the time, and the disk have room again.
+            witness.note_gap(self.wall);
+        }
+        match witness.commit() {
+            Ok(()) if missing > 0 => {
+                tracing::warn!(missing, "the witness is written again; entries are missing");
+                self.tell(AgentEvent::WitnessResumed { missing });
+            }
+            Ok(()) => {}
+            Err(err) if self.on_error == OnWriteError::Continue => {
+                witness.give_up();
+                if missing == 0 {
+                    tracing::warn!(%err, "the witness cannot be written; going on WITHOUT it");
+                    let error = err.to_string();
+                    self.tell(AgentEvent::WitnessInterrupted { error });
+                }
+            }
+            Err(err) => {
+                self.witness_failed(err);
+                return false;
+            }
+        }
+        self.release();
+        true
+    }
+
+    /// The disk has so many entries.
+    pub(super) fn synced(&mut self, entries: u64) {
+        self.gate.synced(entries);
+    }
+
+    /// A checkpoint could not be written. The one before stands; the next one covers more.
+    pub(super) fn checkpoint_failed(&mut self, err: WriteError) {
+        match self.on_error {
+            OnWriteError::Stop => self.witness_failed(err),
+            OnWriteError::Continue => tracing::warn!(%err, "no new checkpoint of the witness"),
+        }
+    }
+
+    /// What cannot be witnessed is not done: the agent ends instead.
+    pub(super) fn witness_failed(&mut self, err: WriteError) {
+        self.effects.clear();
+        self.gate.break_off();
+        tracing::error!(%err, "the witness cannot be written");
+        let why = Some(AgentError::Witness(err));
+        self.leaving = None;
+        self.begin_leaving("the witness cannot be written", Duration::ZERO, why);
+    }
+
+    /// Lets out what need not wait.
+    pub(super) fn release(&mut self) {
+        let mut effects = std::mem::take(&mut self.effects);
+        if self.gate.holds() {
+            let entries = self.witness.as_ref().map_or(0, Log::committed_len);
+            self.gate.hold(effects.drain(..), entries);
+            while let Some(effect) = self.gate.next() {
+                self.let_out(effect);
+            }
+            self.gate.settle();
+        } else {
+            effects.drain(..).for_each(|effect| self.let_out(effect));
+        }
+        // Its memory serves the next round.
+        self.effects = effects;
+    }
+
+    fn let_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Message(way, place, bytes) => way.send(place, bytes),
+            Effect::Control(queue, frame) => {
+                // A peer that takes no control frames for so long is dead; its heartbeat
+                // will say so.
+                if queue.try_send(frame).is_err() {
+                    tracing::debug!("a control frame was dropped");
+                }
+            }
+            Effect::Signal(frame) => {
+                if self.signal_queue.try_send(frame).is_err() {
+                    tracing::warn!("a signaling frame was dropped; the dial is tried again");
+                }
+            }
+            Effect::Event(event, permit) => self.subscribers.publish(&event, permit),
+        }
+    }
+}
