@@ -18,6 +18,9 @@
 //! | `folder` | the folder, its lock, and the files that are replaced whole |
 //! | `disk` | the file of the entries |
 //! | `committed` | from what is written to what is signed |
+//! | `marks` | proofs that a log continues what it was, made while it grows |
+//! | `history` | what was seen of another's log, and whether what is shown next continues it |
+//! | `countersigned` | what a log says its owner has countersigned |
 //! | `opening` | whose log it is |
 //! | `log` | [`Log`]: open, append, commit |
 //!
@@ -26,6 +29,7 @@
 mod check;
 mod checkpoint;
 mod committed;
+mod countersigned;
 #[cfg(test)]
 mod crash_tests;
 mod disk;
@@ -35,7 +39,9 @@ mod entry;
 mod event;
 mod flaw;
 mod folder;
+mod history;
 mod log;
+mod marks;
 mod note;
 mod opening;
 mod path;
@@ -52,9 +58,11 @@ pub use entry::Entry;
 pub use event::{Event, UnknownEvent};
 pub use flaw::{Flaw, Reason};
 pub use folder::{CHECKPOINT_FILE, COSIGNATURES_FOLDER, LogFolder};
+pub use history::{Equivocation, Fork, History, Judgement};
 pub use log::{Log, Summary};
+pub use marks::Continuation;
 pub use note::{NoteError, NoteSignature, SignedNote};
-pub use opening::{LogOwner, Opening};
+pub use opening::{LogOwner, Opening, origin, owner_of};
 pub use path::{BadProof, ProofPath, verify_consistency, verify_inclusion};
 pub use policy::{OnWriteError, SyncPolicy};
 pub use tree::{Tree, leaf_hash};

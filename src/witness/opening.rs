@@ -75,8 +75,15 @@ impl fmt::Display for LogOwner<'_> {
 }
 
 /// The name of a log in checkpoints (C2SP tlog-checkpoint).
-pub(super) fn origin(swarm: &SwarmName, owner: &str) -> String {
+pub fn origin(swarm: &SwarmName, owner: &str) -> String {
     format!("ifswarm-log/{swarm}/{owner}")
+}
+
+/// Whose log of `swarm` has this name; none for another swarm's, or a signaling server's.
+pub fn owner_of(swarm: &SwarmName, origin: &str) -> Option<AgentId> {
+    let rest = origin.strip_prefix("ifswarm-log/")?;
+    let id = rest.strip_prefix(swarm.as_str())?.strip_prefix('/')?;
+    id.parse().ok()
 }
 
 /// How a signaling server is called in its own log; no agent can have this id.
