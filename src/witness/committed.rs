@@ -23,21 +23,6 @@ pub struct Committed {
     pub(super) folder: Option<LogFolder>,
 }
 
-impl Committed {
-    /// How it continues the log at each of `sizes`, read from the file: for what has no mark. Sizes
-    /// beyond it are left out; in memory there are none. Blocks for as long as reading the log takes.
-    ///
-    /// # Errors
-    /// What the operating system said.
-    pub fn continuations(&self, sizes: &BTreeSet<u64>) -> io::Result<Vec<Continuation>> {
-        let Some(folder) = self.folder.as_ref().filter(|_| !sizes.is_empty()) else {
-            return Ok(Vec::new());
-        };
-        let entries = BufReader::with_capacity(READ_BUFFER, File::open(folder.entries())?);
-        read_continuations(entries, sizes, self.tree.size())
-    }
-}
-
 /// What a log had committed at one moment, and has on disk, as far as its
 /// [`SyncPolicy`](super::SyncPolicy) waits for that.
 #[derive(Debug, Clone)]
@@ -57,6 +42,24 @@ impl Committed {
 }
 
 impl Secured {
+    /// How it continues the log at each of `sizes`, read from the file: for what has no mark. Sizes
+    /// beyond it are left out; in memory there are none. Blocks for as long as reading the log takes.
+    ///
+    /// # Errors
+    /// What the operating system said.
+    pub fn continuations(&self, sizes: &BTreeSet<u64>) -> io::Result<Vec<Continuation>> {
+        let Some(folder) = self.0.folder.as_ref().filter(|_| !sizes.is_empty()) else {
+            return Ok(Vec::new());
+        };
+        let entries = BufReader::with_capacity(READ_BUFFER, File::open(folder.entries())?);
+        read_continuations(entries, sizes, self.0.tree.size())
+    }
+
+    /// The files of the log; none in memory.
+    pub fn folder(&self) -> Option<&LogFolder> {
+        self.0.folder.as_ref()
+    }
+
     /// How many entries these are.
     pub fn entries(&self) -> u64 {
         self.0.tree.size()

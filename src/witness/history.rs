@@ -22,6 +22,8 @@ pub struct History {
     shown: Option<SignedCheckpoint>,
     /// Told by another, and not proved yet.
     told: Option<SignedCheckpoint>,
+    /// How often the owner was asked to continue what was seen, in vain.
+    asked: u8,
     /// Two histories were shown: nothing is countersigned any more.
     forked: bool,
 }
@@ -57,7 +59,8 @@ pub enum Fork {
     SameSize,
     /// Fewer entries than before.
     RolledBack,
-    /// More entries, and the owner's own proof does not lead from the one to the other.
+    /// More entries, and the owner's own proof does not lead from the one to the other; or it was
+    /// asked for one, and gave others instead.
     NotContinued,
 }
 
@@ -131,12 +134,12 @@ impl History {
             return match seen {
                 None => self.countersign(shown),
                 Some(seen) if size(&seen) == from => self.countersign(shown),
-                Some(seen) => Judgement::AskFor(seen),
+                Some(seen) => self.ask_for(seen, shown),
             };
         }
         match seen {
             // The owner does not know what was seen of its log here.
-            Some(seen) if size(&seen) != from => Judgement::AskFor(seen),
+            Some(seen) if size(&seen) != from => self.ask_for(seen, shown),
             Some(seen) if !continues(&seen, &shown, proof) => {
                 self.equivocation(Fork::NotContinued, seen, shown)
             }
@@ -168,6 +171,7 @@ impl History {
     pub fn forget_questions(&mut self) {
         self.shown = None;
         self.told = None;
+        self.asked = 0;
     }
 
     /// All that the owner has signed, as far as it is known here.
@@ -185,8 +189,17 @@ impl History {
 
     fn countersign(&mut self, shown: SignedCheckpoint) -> Judgement {
         self.shown = None;
+        self.asked = 0;
         self.seen = Some(shown.clone());
         Judgement::Countersign(shown)
+    }
+
+    fn ask_for(&mut self, seen: SignedCheckpoint, shown: SignedCheckpoint) -> Judgement {
+        if self.asked == MAX_ASKED {
+            return self.equivocation(Fork::NotContinued, seen, shown);
+        }
+        self.asked += 1;
+        Judgement::AskFor(seen)
     }
 
     fn equivocation(
@@ -210,6 +223,10 @@ fn continues(old: &SignedCheckpoint, new: &SignedCheckpoint, proof: &[[u8; 32]])
     let (old, new): (&Checkpoint, &Checkpoint) = (old.checkpoint(), new.checkpoint());
     verify_consistency(old.size, &old.root, new.size, &new.root, proof).is_ok()
 }
+
+/// An owner may show another checkpoint before the question has reached it; not twice, since it
+/// waits for an answer, but for its last one.
+const MAX_ASKED: u8 = 2;
 
 #[cfg(test)]
 mod tests {
@@ -311,6 +328,18 @@ mod tests {
         history.shown(main(12));
         let judged = history.proved(7, 12, &proof(7, 12));
         assert_eq!(judged, Judgement::Countersign(main(12)));
+    }
+
+    #[test]
+    fn an_owner_who_proves_something_else_again_and_again_is_found_out() {
+        let mut history = History::of(main(7));
+        for size in [12, 13] {
+            history.shown(fork(size, 8));
+            let judged = history.proved(0, size, &[]);
+            assert_eq!(judged, Judgement::AskFor(main(7)));
+        }
+        history.shown(fork(14, 8));
+        assert!(is_fork(&history.proved(0, 14, &[]), Fork::NotContinued));
     }
 
     #[test]

@@ -18,6 +18,7 @@
 //! | `folder` | the folder, its lock, and the files that are replaced whole |
 //! | `disk` | the file of the entries |
 //! | `committed` | from what is written to what is signed |
+//! | `hash_text` | hashes of a proof in JSON |
 //! | `marks` | proofs that a log continues what it was, made while it grows |
 //! | `history` | what was seen of another's log, and whether what is shown next continues it |
 //! | `countersigned` | what a log says its owner has countersigned |
@@ -39,6 +40,7 @@ mod entry;
 mod event;
 mod flaw;
 mod folder;
+pub(crate) mod hash_text;
 mod history;
 mod log;
 mod marks;

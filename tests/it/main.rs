@@ -8,6 +8,7 @@ mod admission;
 mod cli;
 mod cli_verify;
 mod conversation;
+mod countersigning;
 mod fixtures;
 mod fuzz;
 mod hostile_server;
