@@ -29,6 +29,8 @@ struct Cosigner {
     cosigned: u64,
     /// How many it was asked to, on this link.
     offered: u64,
+    /// Whether the log was read from its file for it, on this link.
+    has_read: bool,
     /// What it has seen of the log, or was told of it, and wants to be continued.
     asks: Option<SignedCheckpoint>,
 }
@@ -65,6 +67,7 @@ impl Cosigners {
         let peer = self.peers.entry(peer.clone()).or_default();
         peer.link = Some(link);
         peer.offered = 0;
+        peer.has_read = false;
         peer.asks = None;
     }
 
@@ -121,6 +124,13 @@ impl Cosigners {
             .map(|turn| turn.peer.clone())
             .or(self.last.take());
         turns
+    }
+
+    /// Whether the log may be read from its file for `peer`: once on each link, since after that
+    /// it knows what is at hand, and reading a long log takes a second.
+    pub(super) fn may_read(&mut self, peer: &AgentId) -> bool {
+        let peer = self.peers.get_mut(peer);
+        peer.is_some_and(|peer| !std::mem::replace(&mut peer.has_read, true))
     }
 
     /// `peer` was shown a checkpoint over so many entries.
@@ -262,8 +272,10 @@ mod tests {
         let key = crate::identity::KeyPair::from_secret(&[1; 32]);
         cosigners.asks(&id("b"), asked.sign(&key));
         assert_eq!(round(&mut cosigners, 10), turns(&[("b", 3)]));
+        assert!(cosigners.may_read(&id("a")) && !cosigners.may_read(&id("a")));
         // A new link is asked anew.
         cosigners.up(&id("a"), LinkId::from_bytes([9; 8]));
         assert_eq!(round(&mut cosigners, 10), turns(&[("a", 7)]));
+        assert!(cosigners.may_read(&id("a")));
     }
 }

@@ -1,5 +1,6 @@
-//! Checkpoints among peers: each shows its own, countersigns those of the others, and says so when a
-//! log has two histories. So the mesh is its own set of witnesses (`wire.md`, *DataChannels*).
+//! This agent's checkpoints on their way to the peers and back, countersigned; and what is known of
+//! the logs of others, which `judging` works with. So the mesh is its own set of witnesses
+//! (`wire.md`, *Countersigning*).
 //!
 //! 1. The syncer begins a [`Round`] with each checkpoint: whose turn it is, and from where each of
 //!    them needs a proof. What has no mark in the log is read from the file, where that holds nobody up.
@@ -13,23 +14,22 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::json;
-use sha2::{Digest, Sha256};
 
 use super::control::Control;
 use super::core::Core;
 use super::cosigners::{Cosigners, Turn};
 use super::event::AgentEvent;
-use crate::identity::{AgentId, LinkId, PublicKey, SwarmName, hex_text};
+use crate::identity::{AgentId, LinkId, PublicKey, SwarmName};
 use crate::message::Keys;
 use crate::witness::{
-    Continuation, Entry, Equivocation, Event, Fork, History, Judgement, Log, LogFolder, Secured,
-    SignedCheckpoint, WriteError, origin, origin_of, owner_of,
+    Continuation, Entry, Event, History, Log, LogFolder, Secured, SignedCheckpoint, WriteError,
+    origin, owner_of,
 };
 
 /// What an agent knows of its own log's cosigners, and of the logs of others.
 pub(super) struct Countersigning {
     /// The name of the agent's own log.
-    origin: String,
+    pub(super) origin: String,
     /// Whether that is shown to others.
     is_shown: bool,
     pub(super) cosigners: Cosigners,
@@ -40,7 +40,7 @@ pub(super) struct Countersigning {
     unstored: BTreeMap<AgentId, SignedCheckpoint>,
     last_call: LastCall,
     /// The agent's key has signed another history; said once.
-    is_forked: bool,
+    pub(super) is_forked: bool,
 }
 
 /// The last checkpoint before an agent leaves is shown to everybody at once.
@@ -105,7 +105,7 @@ impl Countersigning {
     }
 
     /// What was seen of the log of `owner` under this key.
-    fn history(&mut self, owner: &AgentId, name: &str, key: &PublicKey) -> &mut History {
+    pub(super) fn history(&mut self, owner: &AgentId, name: &str, key: &PublicKey) -> &mut History {
         let restored = self.restored.remove(name);
         let known = self.histories.entry(owner.clone());
         let known = known.or_insert_with(|| {
@@ -178,16 +178,20 @@ impl Core {
             return round;
         };
         round.turns = cosigners.round(*last_call == LastCall::Wanted);
-        for from in round.turns.iter().map(|turn| turn.from).filter(|n| *n > 0) {
-            match log.continuation(from) {
-                Some(found) => {
-                    round.found.insert(from, found);
+        round.turns.retain(|turn| {
+            let from = turn.from;
+            if let Some(found) = log.continuation(from) {
+                round.found.insert(from, found);
+            } else if from > 0 && from <= log.committed_len() {
+                if !cosigners.may_read(&turn.peer) {
+                    // As good as shown: it has to wait for the next link.
+                    cosigners.offered(&turn.peer, log.committed_len());
+                    return false;
                 }
-                None => {
-                    round.missing.insert(from);
-                }
+                round.missing.insert(from);
             }
-        }
+            true
+        });
         log.mark(&cosigners.sizes());
         round
     }
@@ -201,12 +205,11 @@ impl Core {
             if cosigners.link_of(&turn.peer) != Some(turn.link) {
                 continue;
             }
+            cosigners.offered(&turn.peer, size);
             let found = round.found.get(&turn.from);
             if turn.from > 0 && found.is_none() && round.is_unread {
-                // Asked again with the next checkpoint.
                 continue;
             }
-            cosigners.offered(&turn.peer, size);
             let asked = turn.asked.as_ref();
             let theirs = asked.map(|asked| asked.checkpoint().root);
             if let Some(asked) = asked.filter(|_| theirs != found.map(|found| found.root)) {
@@ -235,92 +238,9 @@ impl Core {
     }
 
     /// Another round is needed while somebody waits for one.
-    fn go_on_countersigning(&mut self) {
+    pub(super) fn go_on_countersigning(&mut self) {
         if self.countersigning.is_shown && self.countersigning.cosigners.is_behind() {
             self.gate.checkpoint_again(self.now);
-        }
-    }
-
-    /// A peer shows a checkpoint.
-    pub(super) fn on_checkpoint(&mut self, peer: &AgentId, link: LinkId, note: &str) {
-        if self.countersigning.cosigners.link_of(peer) != Some(link) {
-            return;
-        }
-        let name = match origin_of(note) {
-            Ok(name) => name,
-            Err(err) => return self.refuse_checkpoint(peer, "malformed", &err.to_string(), note),
-        };
-        let Some(owner) = owner_of(&self.swarm, &name) else {
-            let detail = "no log of an agent of this swarm";
-            return self.refuse_checkpoint(peer, "unknown-log", detail, note);
-        };
-        let key = match owner == self.me {
-            true => Some(self.key.public_key()),
-            false => self.keyring.key_of(&owner),
-        };
-        let Some(key) = key else {
-            let detail = "no key is known for its owner";
-            return self.refuse_checkpoint(peer, "unknown-source", detail, note);
-        };
-        let checkpoint = match SignedCheckpoint::open(note, &name, &key) {
-            Ok(checkpoint) => checkpoint.bare(&key),
-            Err(err) => {
-                return self.refuse_checkpoint(peer, "bad-signature", &err.to_string(), note);
-            }
-        };
-        if owner == self.me {
-            // What the peer has seen of mine. The next round proves that it goes on from there.
-            self.countersigning.cosigners.asks(peer, checkpoint);
-            return self.go_on_countersigning();
-        }
-        let history = self.countersigning.history(&owner, &name, &key);
-        let judgement = match owner == *peer {
-            true => history.shown(checkpoint),
-            false => history.told(checkpoint),
-        };
-        self.judged(&owner, peer, judgement);
-    }
-
-    /// A peer proves that its log continues what it was.
-    pub(super) fn on_consistency(
-        &mut self,
-        peer: &AgentId,
-        name: &str,
-        (from, to): (u64, u64),
-        proof: &[[u8; 32]],
-    ) {
-        // It is about the checkpoint before it, which was verified under this key.
-        let key = self.keyring.key_of(peer);
-        let key = key.filter(|_| name == origin(&self.swarm, peer.as_str()));
-        if let Some(key) = key {
-            let history = self.countersigning.history(peer, name, &key);
-            let judgement = history.proved(from, to, proof);
-            self.judged(peer, peer, judgement);
-        }
-    }
-
-    fn judged(&mut self, owner: &AgentId, from: &AgentId, judgement: Judgement) {
-        match judgement {
-            Judgement::Countersign(checkpoint) => self.countersign(owner, checkpoint),
-            Judgement::AskFor(seen) => {
-                if let Some(link) = self.countersigning.cosigners.link_of(owner) {
-                    let note = seen.note().to_string();
-                    self.queue_control(link, &Control::Checkpoint { note });
-                }
-            }
-            Judgement::Equivocation(found) => self.equivocation(owner, from, &found),
-            Judgement::Nothing => {}
-        }
-    }
-
-    fn countersign(&mut self, owner: &AgentId, mut checkpoint: SignedCheckpoint) {
-        let time = u64::try_from(self.wall.unix_ms() / 1000).unwrap_or(0);
-        checkpoint.cosign(&self.countersigning.origin, &self.key, time);
-        self.testify(cosigned(owner, &checkpoint, self.wall));
-        self.stats.countersigned += 1;
-        if let Some(link) = self.countersigning.cosigners.link_of(owner) {
-            let note = checkpoint.note().to_string();
-            self.queue_control(link, &Control::Cosign { note });
         }
     }
 
@@ -361,75 +281,6 @@ impl Core {
             self.go_on_countersigning();
         }
     }
-
-    /// The log of `owner` has two histories, as `from` has shown: everybody is told.
-    fn equivocation(&mut self, owner: &AgentId, from: &AgentId, found: &Equivocation) {
-        let notes = [&found.seen, &found.shown].map(|checkpoint| checkpoint.note().to_string());
-        self.testify_equivocation(owner, from, found.fork, &notes);
-        tracing::error!(%owner, fork = found.fork.as_str(), "an agent's log has two histories");
-        let linked = self.countersigning.cosigners.linked();
-        let others = linked.filter(|(peer, _)| *peer != owner && *peer != from);
-        let others: Vec<_> = others.map(|(_, link)| link).collect();
-        for link in others {
-            for note in notes.clone() {
-                self.queue_control(link, &Control::Checkpoint { note });
-            }
-        }
-    }
-
-    /// My own key has signed what is not in my log: the log was rolled back or written anew, or the
-    /// key is another's too.
-    fn own_fork(&mut self, peer: &AgentId, asked: &SignedCheckpoint, newest: &SignedCheckpoint) {
-        if std::mem::replace(&mut self.countersigning.is_forked, true) {
-            return;
-        }
-        let size = asked.checkpoint().size;
-        let fork = match size > newest.checkpoint().size {
-            true => Fork::RolledBack,
-            false => Fork::NotContinued,
-        };
-        let notes = [asked, newest].map(|checkpoint| checkpoint.note().to_string());
-        let me = self.me.clone();
-        self.testify_equivocation(&me, peer, fork, &notes);
-        tracing::error!(
-            %peer, size,
-            "this agent's key has signed a history that is not in its log: the log was replaced by \
-             an older or another one, or somebody else has the key; peers will not countersign it"
-        );
-    }
-
-    fn testify_equivocation(
-        &mut self,
-        owner: &AgentId,
-        from: &AgentId,
-        fork: Fork,
-        notes: &[String; 2],
-    ) {
-        let entry = Entry::new(Event::EquivocationDetected, self.wall).peer(from);
-        self.testify(entry.metadata(json!({
-            "checkpoints": notes,
-            "origin": origin(&self.swarm, owner.as_str()),
-            "reason": fork.as_str(),
-        })));
-        self.stats.equivocations += 1;
-        self.tell(AgentEvent::Equivocation {
-            owner: owner.clone(),
-            shown_by: from.clone(),
-            fork,
-        });
-    }
-
-    fn refuse_checkpoint(&mut self, peer: &AgentId, reason: &str, detail: &str, note: &str) {
-        self.stats.bad_control += 1;
-        tracing::warn!(%peer, reason, detail, "a checkpoint was refused");
-        let entry = Entry::new(Event::CheckpointRejected, self.wall).peer(peer);
-        let digest: [u8; 32] = Sha256::digest(note).into();
-        self.testify(entry.metadata(json!({
-            "detail": detail,
-            "reason": reason,
-            "sha256": hex_text(&digest),
-        })));
-    }
 }
 
 /// Who has countersigned how much, by the files of an earlier process. Whether the signatures of
@@ -450,7 +301,7 @@ fn cosigners(swarm: &SwarmName, own: &str, key: &PublicKey, notes: &[String]) ->
 }
 
 /// With whom, and the checkpoint with both signatures.
-fn cosigned(
+pub(super) fn cosigned(
     peer: &AgentId,
     checkpoint: &SignedCheckpoint,
     now: crate::message::Timestamp,

@@ -20,6 +20,7 @@ mod effects;
 mod event;
 mod gate;
 mod introduce;
+mod judging;
 mod keyring;
 mod link_task;
 mod links;
