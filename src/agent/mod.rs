@@ -9,6 +9,7 @@
 //! send ── sequence ── sign ── witness ── link ══ DataChannel ══ link ── verify ── replay, order ── witness ── subscriber
 //! ```
 
+mod asking;
 mod builder;
 mod control;
 mod converse;
@@ -24,6 +25,7 @@ mod judging;
 mod keyring;
 mod link_task;
 mod links;
+mod of_swarm;
 mod syncer;
 mod testimony;
 mod witnessing;
@@ -33,6 +35,7 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
+pub use asking::{Answer, RequestError};
 pub use builder::{Builder, StartError};
 pub use control::Control;
 pub use event::{AgentEvent, Subscription};
@@ -256,10 +259,29 @@ impl Agent {
     /// # Errors
     /// [`AgentError::Ended`].
     pub async fn linked(&self, count: usize) -> Result<(), AgentError> {
+        let up = || self.peers().iter().filter(|peer| peer.is_up()).count();
+        self.until(|| up() >= count).await
+    }
+
+    /// Whether the link with `peer` is up.
+    pub fn is_linked(&self, peer: &AgentId) -> bool {
+        self.directory.queue_of(peer).is_some()
+    }
+
+    /// Waits until the link with `peer` is up.
+    ///
+    /// # Errors
+    /// [`AgentError::Ended`].
+    pub async fn linked_with(&self, peer: &AgentId) -> Result<(), AgentError> {
+        self.until(|| self.is_linked(peer)).await
+    }
+
+    /// Waits until `holds`, which the coming of a link decides.
+    async fn until(&self, holds: impl Fn() -> bool) -> Result<(), AgentError> {
         let mut events = self.subscribe();
         loop {
             // Asked again after every change rather than counted, so that nothing is missed.
-            if self.peers().iter().filter(|peer| peer.is_up()).count() >= count {
+            if holds() {
                 return Ok(());
             }
             while !matches!(
@@ -275,9 +297,21 @@ impl Agent {
     /// # Errors
     /// [`AgentError`], if it had ended already, and why.
     pub async fn shutdown(self, reason: &str) -> Result<Summary, AgentError> {
+        self.shutdown_within(reason, ACKNOWLEDGEMENTS).await
+    }
+
+    /// As [`shutdown`](Self::shutdown), waiting so long for acknowledgements.
+    ///
+    /// # Errors
+    /// [`AgentError`], if it had ended already, and why.
+    pub async fn shutdown_within(
+        self,
+        reason: &str,
+        grace: Duration,
+    ) -> Result<Summary, AgentError> {
         // If it has ended by itself, its result says why.
         self.shared
-            .enter(|core| core.begin_leaving(reason, ACKNOWLEDGEMENTS, None));
+            .enter(|core| core.begin_leaving(reason, grace, None));
         self.ended().await
     }
 

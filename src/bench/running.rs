@@ -8,7 +8,7 @@
 //! 3. [`RunningSwarm::probe`]: signed requests and replies on every link.
 //! 4. [`RunningSwarm::finish`]: goodbye, witness check, report.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -26,12 +26,10 @@ use super::resources;
 use super::stats::Latencies;
 use super::{Course, probe};
 use crate::agent::{Agent, AgentError, StartError};
-use crate::identity::{AgentId, KeyPair, Roster};
-use crate::link::{ChannelOptions, IceServer};
-use crate::mesh::Neighbours;
+use crate::identity::{AgentId, Roster};
 use crate::message::Timestamp;
 use crate::signal::{Admission, Server, ServerConfig, ServerError};
-use crate::swarm::{Swarm, Topology};
+use crate::swarm::Swarm;
 
 /// How a swarm is run.
 #[derive(Debug, Clone)]
@@ -163,7 +161,8 @@ impl RunningSwarm {
         let (started, cpu_at_start) = (Instant::now(), resources::cpu_seconds());
         let mut starting = JoinSet::new();
         for (n, (agent, key)) in swarm.agents.iter().zip(&keys.pairs).enumerate() {
-            let builder = builder(swarm, n, key)
+            let builder = Agent::of_swarm(swarm, &swarm.agents[n])
+                .key(key.clone())
                 .signal(&signal)
                 .roster(roster_of(&agent.id, &keys.roster))
                 .witness(Some(place.path.clone()));
@@ -288,41 +287,6 @@ impl RunningSwarm {
     }
 }
 
-/// Agent number `n` of `swarm`, but for where to register.
-fn builder(swarm: &Swarm, n: usize, key: &KeyPair) -> crate::agent::Builder {
-    let agent = &swarm.agents[n];
-    let neighbours = match swarm.topology {
-        Topology::FullMesh => Neighbours::All,
-        topology => {
-            let neighbours = topology.neighbours(&swarm.ids(), &agent.id);
-            Neighbours::Only(BTreeSet::from_iter(neighbours))
-        }
-    };
-    let stun = swarm.ice.stun.iter().map(|url| IceServer {
-        urls: vec![url.clone()],
-        username: String::new(),
-        credential: String::new(),
-    });
-    let turn = swarm.ice.turn.iter().map(|server| IceServer {
-        urls: vec![server.url.clone()],
-        username: server.username.clone(),
-        credential: server.credential.clone(),
-    });
-    Agent::builder(agent.id.clone(), &swarm.name)
-        .key(key.clone())
-        .neighbours(neighbours)
-        .udp_port(agent.udp_port)
-        .ice_servers(stun.chain(turn).collect())
-        .channel(ChannelOptions {
-            ordered: swarm.channel.ordered,
-            max_retransmits: swarm.channel.max_retransmits,
-            max_message: swarm.channel.max_message,
-        })
-        .sdp_detail(swarm.witness.sdp)
-        .witness_sync(swarm.witness.sync)
-        .on_witness_error(swarm.witness.on_error)
-}
-
 /// The address under which agents of this process reach a server that listens on `address`: one
 /// that listens everywhere cannot be dialled as everywhere.
 fn reachable(mut address: std::net::SocketAddr) -> std::net::SocketAddr {
@@ -379,6 +343,7 @@ const LEAD: Duration = Duration::from_millis(20);
 mod tests {
     use super::super::progress::Quiet;
     use super::*;
+    use crate::identity::KeyPair;
 
     fn options() -> Options {
         Options {

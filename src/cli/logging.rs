@@ -40,10 +40,11 @@ pub(super) fn start(globals: &Globals) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The WebRTC stack warns of much that is harmless, so that only its errors are shown.
+/// The WebRTC stack warns of much that is harmless, so that only its errors are shown. What a program
+/// under `agent --exec` says on standard error is for its owner to see.
 fn directives(verbose: u8) -> &'static str {
     match verbose {
-        0 => "error,ifswarm=warn",
+        0 => "error,ifswarm=warn,ifswarm::exec=info",
         1 => "error,ifswarm=info",
         2 => "error,ifswarm=debug",
         _ => "error,ifswarm=trace",

@@ -3,12 +3,18 @@
 //! Results go to standard output, everything else to standard error. What a verb cannot do is a
 //! `Failure`, which decides the exit code.
 
+mod agent;
+mod agent_exec;
+mod agent_ledger;
+mod agent_lines;
+mod agent_pipes;
 mod bars;
 mod bench;
 mod completions;
 mod failure;
 mod figures;
 mod interrupt;
+mod joining;
 mod keygen;
 pub mod limits;
 mod logging;
@@ -16,6 +22,7 @@ mod mesh_up;
 mod output;
 mod roster;
 mod schema;
+mod send;
 mod signal;
 mod signal_witness;
 mod verify;
@@ -64,11 +71,13 @@ pub(crate) struct Globals {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Agent(agent::Args),
     Bench(bench::Args),
     Completions(completions::Args),
     Keygen(keygen::Args),
     Mesh(mesh_up::Args),
     Schema(schema::Args),
+    Send(send::Args),
     Signal(signal::Args),
     Verify(verify::Args),
 }
@@ -83,11 +92,13 @@ impl Cli {
     pub fn run(self) -> ExitCode {
         let globals = &self.globals;
         let result = logging::start(globals).and_then(|()| match self.command {
+            Command::Agent(args) => block_on(agent::run(args, globals)),
             Command::Bench(args) => block_on(bench::run(args, globals)),
             Command::Completions(args) => completions::run(args, globals),
             Command::Keygen(args) => keygen::run(args, globals),
             Command::Mesh(args) => block_on(mesh_up::run(args, globals)),
             Command::Schema(args) => schema::run(args, globals),
+            Command::Send(args) => block_on(send::run(args, globals)),
             Command::Signal(args) => block_on(signal::run(args, globals)),
             Command::Verify(args) => verify::run(args, globals),
         });

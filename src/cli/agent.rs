@@ -1,0 +1,386 @@
+//! `ifswarm agent`: one agent, with a program at its pipes.
+//!
+//! Two things go on at once and never wait for each other: drafts are read and sent, events are told.
+//! A peer that is slow holds up the reading of drafts; a program that does not read what it is told
+//! holds up the reading of links, which holds up those who send to it.
+
+use std::process::ExitCode;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::anyhow;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use super::Globals;
+use super::agent_exec::{self, Program};
+use super::agent_ledger::{Fate, Ledger};
+use super::agent_lines::{Input, Line, PeerIs};
+use super::agent_pipes;
+use super::failure::{Failure, impossible};
+use super::interrupt::Interrupt;
+use super::joining::{Joining, Members};
+use crate::agent::{Agent, AgentEvent, SendError, Subscription};
+use crate::identity::AgentId;
+use crate::message::{Destination, Draft};
+
+/// Run one agent: drafts in on standard input, events out on standard output, one JSON object a line
+///
+/// At the end of its input the agent waits for acknowledgements (10 s at most), says goodbye and
+/// ends: with 0, or 3 if some never came. With --stay it goes on until Ctrl-C or SIGTERM.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The agent's id
+    #[arg(long, value_name = "ID")]
+    id: AgentId,
+    #[command(flatten)]
+    joining: Joining,
+    /// Stay after the end of the input
+    #[arg(long)]
+    stay: bool,
+    /// Give the pipes to this shell command, and start it again when it fails; what it says on
+    /// standard error is logged under the agent's id
+    #[arg(long, value_name = "CMD")]
+    exec: Option<String>,
+}
+
+pub(crate) async fn run(args: Args, _: &Globals) -> anyhow::Result<ExitCode> {
+    let mut interrupt = Interrupt::listen()?;
+    let (builder, members) = args.joining.builder(&args.id)?;
+    let started = interrupt.or(builder.start()).await;
+    let Some(started) = started else {
+        return Ok(Failure::Interrupted.into());
+    };
+    let agent = started.map_err(impossible)?;
+    let ready = Line::Ready {
+        agent_id: agent.id(),
+        public_key: agent.public_key(),
+        session: agent.session(),
+    };
+    let ready = ready.to_text();
+    let (inputs, lines, pipes) = match args.exec {
+        None => agent_pipes::standard(ready),
+        Some(command) => agent_exec::start(Program {
+            command,
+            name: args.id.to_string(),
+            greeting: ready,
+            stays: args.stay,
+        }),
+    };
+    let told = serve(agent, inputs, lines, args.stay, members, &mut interrupt).await;
+    // What was told goes out before the process ends.
+    let _ = interrupt.or(pipes.closed()).await;
+    told
+}
+
+/// Until the input ends, nobody listens any more, or somebody wants it to end.
+async fn serve(
+    agent: Agent,
+    inputs: mpsc::Receiver<Input>,
+    lines: mpsc::Sender<String>,
+    stay: bool,
+    members: Members,
+    interrupt: &mut Interrupt,
+) -> anyhow::Result<ExitCode> {
+    let ledger = Mutex::new(Ledger::default());
+    let events = agent.subscribe();
+    let listening = listen(events, &lines, &ledger);
+    tokio::pin!(listening);
+    let speaking = async {
+        speak(&agent, inputs, &lines, &ledger, &members).await;
+        if stay {
+            std::future::pending::<()>().await;
+        }
+    };
+    // Nothing is cancelled that could lose something: `listening` goes on below, and a draft that is
+    // being sent is either sent or not.
+    let grace = tokio::select! {
+        heard = &mut listening => {
+            return match heard {
+                // It has ended by itself, and says why.
+                Heard::All => agent.ended().await.map_err(impossible).map(|_| ExitCode::SUCCESS),
+                Heard::Nobody => leave(agent, "nobody listens", AT_THE_END).await,
+            };
+        }
+        () = speaking => AT_THE_END,
+        () = interrupt.heard() => WHEN_TOLD,
+    };
+    let (left, _) = tokio::join!(leave(agent, "done", grace), &mut listening);
+    let code = left?;
+    match held(&ledger).unsettled() {
+        0 => Ok(code),
+        // Who tells the agent to end does not wait for anything.
+        _ if grace == WHEN_TOLD => Ok(code),
+        missing => Err(impossible(anyhow!(
+            "{missing} of the messages were never acknowledged: the events `undelivered`, and those without `acked`, say which"
+        ))),
+    }
+}
+
+async fn leave(agent: Agent, reason: &str, grace: Duration) -> anyhow::Result<ExitCode> {
+    let left = agent.shutdown_within(reason, grace).await;
+    left.map_err(impossible).map(|_| ExitCode::SUCCESS)
+}
+
+/// Sends drafts, one after the other, until there are no more.
+async fn speak(
+    agent: &Agent,
+    mut inputs: mpsc::Receiver<Input>,
+    lines: &mpsc::Sender<String>,
+    ledger: &Mutex<Ledger>,
+    members: &Members,
+) {
+    while let Some(input) = inputs.recv().await {
+        let number = input.number;
+        let sent = match input.draft() {
+            Ok(draft) => send(agent, draft, lines, ledger, members).await,
+            Err(message) => Err(message),
+        };
+        if let Err(message) = sent {
+            let line = Some(number);
+            let error = Line::Error {
+                line,
+                message: &message,
+            };
+            let _ = lines.send(error.to_text()).await;
+        }
+    }
+}
+
+async fn send(
+    agent: &Agent,
+    draft: Draft,
+    lines: &mpsc::Sender<String>,
+    ledger: &Mutex<Ledger>,
+    members: &Members,
+) -> Result<(), String> {
+    let destination = draft.destination.clone();
+    wait_for_a_link(agent, &destination, members).await?;
+    let sent = agent.send(draft).await;
+    let receipt = sent.map_err(|err: SendError| err.to_string())?;
+    // The receipt first: an acknowledgement may be known already.
+    let known = held(ledger).sent(&receipt, &destination);
+    let sent = Line::Sent {
+        id: &receipt.id,
+        destination: destination.as_str(),
+        sequence_num: receipt.sequence_num,
+    };
+    let _ = lines.send(sent.to_text()).await;
+    for (peer, fate) in &known {
+        let _ = lines
+            .send(settled(&receipt.id, &destination, peer, *fate))
+            .await;
+    }
+    Ok(())
+}
+
+/// A program may write before the links are up.
+async fn wait_for_a_link(
+    agent: &Agent,
+    destination: &Destination,
+    members: &Members,
+) -> Result<(), String> {
+    let linked = async {
+        match destination {
+            Destination::Agent(peer) => agent.linked_with(peer).await,
+            Destination::All => agent.linked(1).await,
+        }
+    };
+    if let Destination::Agent(peer) = destination
+        && peer != agent.id()
+        && !members.has(peer)
+    {
+        return Err(format!("there is no agent `{peer}` in this swarm"));
+    }
+    match destination {
+        // The agent says that itself.
+        Destination::Agent(peer) if peer == agent.id() => Ok(()),
+        _ => match timeout(FOR_A_LINK, linked).await {
+            Ok(linked) => linked.map_err(|err| err.to_string()),
+            Err(_) => Err(format!(
+                "no link to `{destination}` has come up in {} s: is it running, and registered with the same server?",
+                FOR_A_LINK.as_secs()
+            )),
+        },
+    }
+}
+
+/// Why listening has ended.
+enum Heard {
+    /// All there was.
+    All,
+    /// The program does not listen any more.
+    Nobody,
+}
+
+/// Tells what happens, until the agent has ended or nobody listens.
+async fn listen(
+    mut events: Subscription,
+    lines: &mpsc::Sender<String>,
+    ledger: &Mutex<Ledger>,
+) -> Heard {
+    loop {
+        let event = tokio::select! {
+            event = events.recv() => event,
+            () = lines.closed() => return Heard::Nobody,
+        };
+        let Some(event) = event else {
+            return Heard::All;
+        };
+        for line in told(&event, ledger) {
+            if lines.send(line).await.is_err() {
+                return Heard::Nobody;
+            }
+        }
+    }
+}
+
+/// What a program is told of an event.
+fn told(event: &AgentEvent, ledger: &Mutex<Ledger>) -> Vec<String> {
+    match event {
+        AgentEvent::Message(message) => vec![Line::Message { message }.to_text()],
+        AgentEvent::PeerUp { peer, .. } => {
+            let (state, reason) = (PeerIs::Up, None);
+            vec![
+                Line::Peer {
+                    peer,
+                    state,
+                    reason,
+                }
+                .to_text(),
+            ]
+        }
+        AgentEvent::PeerDown { peer, why } => {
+            let (state, reason) = (PeerIs::Down, Some(why.as_str()));
+            vec![
+                Line::Peer {
+                    peer,
+                    state,
+                    reason,
+                }
+                .to_text(),
+            ]
+        }
+        AgentEvent::Acked {
+            peer,
+            destination,
+            up_to,
+        } => {
+            let ids = held(ledger).acked(peer, destination, *up_to);
+            let ids = ids.iter();
+            ids.map(|id| settled(id, destination, peer, Fate::Acked))
+                .collect()
+        }
+        AgentEvent::Undelivered {
+            peer,
+            destination,
+            from,
+            to,
+        } => {
+            let ids = held(ledger).lost(peer, destination, (*from, *to));
+            let ids = ids.iter();
+            ids.map(|id| settled(id, destination, peer, Fate::Undelivered))
+                .collect()
+        }
+        AgentEvent::RefusedByPeer {
+            peer,
+            destination,
+            sequence_num,
+            reason,
+        } => {
+            let id = held(ledger).refused(peer, destination, *sequence_num);
+            let reason = reason.as_str();
+            let line = id.map(|id| {
+                Line::Refused {
+                    id: &id,
+                    peer,
+                    reason,
+                }
+                .to_text()
+            });
+            line.into_iter().collect()
+        }
+        AgentEvent::Rejected {
+            peer,
+            reason,
+            detail,
+        } => {
+            let reason = reason.as_str();
+            vec![
+                Line::Rejected {
+                    peer,
+                    reason,
+                    detail,
+                }
+                .to_text(),
+            ]
+        }
+        AgentEvent::SdpRejected {
+            peer,
+            reason,
+            detail,
+        } => {
+            let reason = reason.as_str();
+            vec![
+                Line::Rejected {
+                    peer,
+                    reason,
+                    detail,
+                }
+                .to_text(),
+            ]
+        }
+        AgentEvent::Equivocation { owner, fork, .. } => {
+            let message = format!("the log of `{owner}` has two histories ({})", fork.as_str());
+            vec![error(&message)]
+        }
+        AgentEvent::SignalingLost => {
+            vec![error(
+                "the signaling server is gone: links live on, new ones cannot be made",
+            )]
+        }
+        AgentEvent::WitnessInterrupted { error: why } => vec![error(why)],
+        AgentEvent::WitnessResumed { missing } => vec![error(&format!(
+            "the witness is written again; {missing} entries are missing, and it says so"
+        ))],
+        AgentEvent::Replaced => {
+            vec![error(
+                "a later process with the same id and key has taken this one's place",
+            )]
+        }
+        AgentEvent::Countersigned { .. } => Vec::new(),
+    }
+}
+
+fn settled(id: &str, destination: &Destination, peer: &AgentId, fate: Fate) -> String {
+    let destination = destination.as_str();
+    let line = match fate {
+        Fate::Acked => Line::Acked {
+            id,
+            destination,
+            peer,
+        },
+        Fate::Undelivered => Line::Undelivered {
+            id,
+            destination,
+            peer,
+        },
+    };
+    line.to_text()
+}
+
+fn error(message: &str) -> String {
+    let line = None;
+    Line::Error { line, message }.to_text()
+}
+
+fn held(ledger: &Mutex<Ledger>) -> MutexGuard<'_, Ledger> {
+    ledger.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// For acknowledgements at the end of the input (`cli.md`).
+const AT_THE_END: Duration = Duration::from_secs(10);
+/// For acknowledgements when told to end: all of it is to be over in five seconds.
+const WHEN_TOLD: Duration = Duration::from_secs(2);
+/// How long a draft waits for the link that it is for.
+const FOR_A_LINK: Duration = Duration::from_secs(10);

@@ -1,0 +1,156 @@
+//! What was sent and is not acknowledged yet: acknowledgements count, and programs want ids.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::agent::Receipt;
+use crate::identity::AgentId;
+use crate::message::Destination;
+
+/// The messages of this agent that a peer has not settled.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    lanes: BTreeMap<(AgentId, Destination), Lane>,
+    /// Messages that never came to a peer.
+    undelivered: u64,
+}
+
+/// Those to one peer under one destination, by number.
+#[derive(Debug, Default)]
+struct Lane {
+    open: VecDeque<(u64, String)>,
+    /// What came before the receipt that it is about: the two have different ways here.
+    acked: u64,
+    lost: Option<(u64, u64)>,
+}
+
+/// What became of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    Acked,
+    Undelivered,
+}
+
+impl Ledger {
+    /// A message was accepted; what is known of it already, for each peer.
+    pub(super) fn sent(&mut self, receipt: &Receipt, to: &Destination) -> Vec<(AgentId, Fate)> {
+        let number = receipt.sequence_num;
+        let mut known = Vec::new();
+        for peer in &receipt.to {
+            let lane = self.lanes.entry((peer.clone(), to.clone())).or_default();
+            let fate = match lane.lost {
+                _ if number <= lane.acked => Fate::Acked,
+                Some((from, to)) if (from..=to).contains(&number) => Fate::Undelivered,
+                _ => {
+                    lane.open.push_back((number, receipt.id.clone()));
+                    continue;
+                }
+            };
+            self.undelivered += u64::from(fate == Fate::Undelivered);
+            known.push((peer.clone(), fate));
+        }
+        known
+    }
+
+    /// A peer has seen all up to `up_to`: the ids of those that are settled by that.
+    pub(super) fn acked(&mut self, peer: &AgentId, to: &Destination, up_to: u64) -> Vec<String> {
+        let lane = self.lane(peer, to);
+        lane.acked = lane.acked.max(up_to);
+        let settled = lane.open.partition_point(|(number, _)| *number <= up_to);
+        lane.open.drain(..settled).map(|(_, id)| id).collect()
+    }
+
+    /// A peer has refused one: its id.
+    pub(super) fn refused(
+        &mut self,
+        peer: &AgentId,
+        to: &Destination,
+        number: u64,
+    ) -> Option<String> {
+        let lane = self.lane(peer, to);
+        let at = lane.open.iter().position(|(n, _)| *n == number)?;
+        lane.open.remove(at).map(|(_, id)| id)
+    }
+
+    /// A link was lost before the peer had seen these: their ids.
+    pub(super) fn lost(
+        &mut self,
+        peer: &AgentId,
+        to: &Destination,
+        (first, last): (u64, u64),
+    ) -> Vec<String> {
+        let lane = self.lane(peer, to);
+        lane.lost = Some((first, last));
+        let (mut lost, mut kept) = (Vec::new(), VecDeque::new());
+        for (number, id) in lane.open.drain(..) {
+            match (first..=last).contains(&number) {
+                true => lost.push(id),
+                false => kept.push_back((number, id)),
+            }
+        }
+        lane.open = kept;
+        self.undelivered += lost.len() as u64;
+        lost
+    }
+
+    /// How many never came to a peer, or are open still.
+    pub(super) fn unsettled(&self) -> u64 {
+        let open: usize = self.lanes.values().map(|lane| lane.open.len()).sum();
+        self.undelivered + open as u64
+    }
+
+    fn lane(&mut self, peer: &AgentId, to: &Destination) -> &mut Lane {
+        self.lanes.entry((peer.clone(), to.clone())).or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(name: &str) -> AgentId {
+        name.parse().unwrap()
+    }
+
+    fn receipt(number: u64, to: &[&str]) -> Receipt {
+        Receipt {
+            id: format!("m{number}"),
+            sequence_num: number,
+            to: to.iter().map(|name| id(name)).collect(),
+        }
+    }
+
+    #[test]
+    fn settles_each_message_with_each_peer_once() {
+        let (all, b, c) = (Destination::All, id("b"), id("c"));
+        let mut ledger = Ledger::default();
+        for number in 1..=3 {
+            assert_eq!(ledger.sent(&receipt(number, &["b", "c"]), &all), []);
+        }
+        assert_eq!(ledger.acked(&b, &all, 2), ["m1", "m2"]);
+        assert!(ledger.acked(&b, &all, 2).is_empty());
+        assert_eq!(ledger.refused(&c, &all, 1).as_deref(), Some("m1"));
+        assert_eq!(ledger.refused(&c, &all, 1), None);
+        assert_eq!(ledger.unsettled(), 3);
+        assert_eq!(ledger.lost(&c, &all, (2, 3)), ["m2", "m3"]);
+        assert_eq!(ledger.acked(&b, &all, 3), ["m3"]);
+        assert_eq!(ledger.unsettled(), 2, "two never came");
+    }
+
+    #[test]
+    fn an_acknowledgement_may_overtake_the_receipt() {
+        let (to, b) = (Destination::Agent(id("b")), id("b"));
+        let mut ledger = Ledger::default();
+        assert!(ledger.acked(&b, &to, 2).is_empty());
+        assert_eq!(
+            ledger.sent(&receipt(2, &["b"]), &to),
+            [(id("b"), Fate::Acked)]
+        );
+        assert_eq!(ledger.sent(&receipt(3, &["b"]), &to), []);
+        assert!(ledger.lost(&b, &to, (4, 4)).is_empty());
+        assert_eq!(
+            ledger.sent(&receipt(4, &["b"]), &to),
+            [(id("b"), Fate::Undelivered)]
+        );
+        assert_eq!(ledger.unsettled(), 2);
+    }
+}

@@ -1,0 +1,261 @@
+//! `ifswarm send`: joins, says one thing, and leaves.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::anyhow;
+use serde::{Serialize, Serializer};
+use serde_json::{Map, Value};
+use tokio::time::timeout;
+
+use super::Globals;
+use super::failure::{Failure, impossible, unusable};
+use super::interrupt::Interrupt;
+use super::joining::Joining;
+use super::mesh_up::duration;
+use super::output::print;
+use crate::agent::{Agent, AgentEvent, Subscription};
+use crate::identity::AgentId;
+use crate::message::{
+    Draft, IfMessage, MAX_MESSAGE, Malformed, Performative, Verified, parse_strict,
+};
+
+/// Join a swarm, send one message, wait for the acknowledgement (and the reply), and leave
+///
+/// Ends with 0 when the peer has the message; with --await-reply, when it has answered with
+/// anything but refuse, failure or not-understood, which end with 1.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Whose message it is
+    #[arg(long = "as", value_name = "ID")]
+    from: AgentId,
+    /// Whom it is for
+    #[arg(long, value_name = "ID")]
+    to: AgentId,
+    #[command(flatten)]
+    joining: Joining,
+    /// What the message does: request, inform, query-if, escalate, … [default: request with
+    /// --await-reply, otherwise inform]
+    #[arg(long, value_name = "P", value_parser = performative)]
+    performative: Option<Performative>,
+    /// What it says, a JSON object: the text itself, @FILE, or - for standard input
+    #[arg(long, value_name = "JSON|@FILE|-", default_value = "{}")]
+    payload: String,
+    /// Wait for the reply for so long, and print it
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    await_reply: Option<Duration>,
+    /// How long the link may take to come up, and then the acknowledgement
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
+    patience: Duration,
+    /// Print one JSON object and nothing else
+    #[arg(long)]
+    json: bool,
+}
+
+/// What came of it (`send --json`).
+#[derive(Debug, Serialize)]
+struct Outcome {
+    id: String,
+    destination: String,
+    acked: bool,
+    /// From `send` until the peer had acknowledged, or replied.
+    elapsed_ms: f64,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_it_came")]
+    reply: Option<Verified<IfMessage>>,
+}
+
+pub(crate) async fn run(args: Args, _: &Globals) -> anyhow::Result<ExitCode> {
+    let mut interrupt = Interrupt::listen()?;
+    // All that can be wrong with the call, before anything is opened.
+    let payload = payload(&args.payload)?;
+    if args.to == args.from {
+        return Err(unusable(anyhow!("`{}` cannot send to itself", args.to)));
+    }
+    let (builder, members) = args.joining.builder(&args.from)?;
+    if !members.has(&args.to) {
+        return Err(unusable(anyhow!(
+            "there is no agent `{}` in the swarm file",
+            args.to
+        )));
+    }
+    let Some(started) = interrupt.or(builder.start()).await else {
+        return Ok(Failure::Interrupted.into());
+    };
+    let agent = started.map_err(impossible)?;
+    let said = interrupt.or(say(&agent, &args, payload)).await;
+    // Whatever came of it: others see a goodbye, and the witness its end.
+    let left = agent.shutdown("done").await;
+    let Some(said) = said else {
+        return Ok(Failure::Interrupted.into());
+    };
+    let outcome = said?;
+    left.map_err(impossible)?;
+    tell(&outcome, args.json)?;
+    Ok(
+        match outcome.reply.as_ref().and_then(|r| r.performative()) {
+            Some(Performative::Refuse | Performative::Failure | Performative::NotUnderstood) => {
+                Failure::No.into()
+            }
+            _ => ExitCode::SUCCESS,
+        },
+    )
+}
+
+async fn say(agent: &Agent, args: &Args, payload: Map<String, Value>) -> anyhow::Result<Outcome> {
+    match timeout(args.patience, agent.linked_with(&args.to)).await {
+        Ok(linked) => linked.map_err(impossible)?,
+        Err(_) => {
+            return Err(impossible(anyhow!(
+                "no link to `{}` has come up in {} ms: is it running, and registered with the same server?",
+                args.to,
+                args.patience.as_millis()
+            )));
+        }
+    }
+    let draft = Draft {
+        performative: args.performative,
+        ..Draft::new(args.to.clone(), payload)
+    };
+    let began = Instant::now();
+    let (id, reply) = match args.await_reply {
+        Some(patience) => {
+            let reply = agent.request(draft, patience).await.map_err(impossible)?;
+            (
+                reply.in_reply_to().unwrap_or_default().to_owned(),
+                Some(reply),
+            )
+        }
+        None => (inform(agent, args, draft).await?, None),
+    };
+    Ok(Outcome {
+        id,
+        destination: args.to.to_string(),
+        acked: true,
+        elapsed_ms: (began.elapsed().as_secs_f64() * 1e6).round() / 1e3,
+        reply,
+    })
+}
+
+/// Sends it, as `inform` unless it says otherwise, and waits until the peer has it; its id.
+async fn inform(agent: &Agent, args: &Args, mut draft: Draft) -> anyhow::Result<String> {
+    draft.performative.get_or_insert(Performative::Inform);
+    let mut events = agent.subscribe();
+    let receipt = agent.send(draft).await.map_err(impossible)?;
+    let acknowledged = acknowledged(&mut events, &args.to, receipt.sequence_num);
+    match timeout(args.patience, acknowledged).await {
+        Ok(acknowledged) => acknowledged.map(|()| receipt.id),
+        Err(_) => Err(impossible(anyhow!(
+            "`{}` has not acknowledged the message in {} ms",
+            args.to,
+            args.patience.as_millis()
+        ))),
+    }
+}
+
+/// Waits until `peer` has seen the message of this number, or will not.
+async fn acknowledged(events: &mut Subscription, to: &AgentId, number: u64) -> anyhow::Result<()> {
+    loop {
+        let Some(event) = events.recv().await else {
+            return Err(impossible(anyhow!("the agent has ended by itself")));
+        };
+        match event {
+            AgentEvent::Acked { peer, up_to, .. } if peer == *to && up_to >= number => {
+                return Ok(());
+            }
+            AgentEvent::RefusedByPeer {
+                peer,
+                sequence_num,
+                reason,
+                ..
+            } if peer == *to && sequence_num == number => {
+                return Err(impossible(anyhow!(
+                    "`{peer}` refused the message: {reason}"
+                )));
+            }
+            AgentEvent::Undelivered {
+                peer,
+                from,
+                to: last,
+                ..
+            } if peer == *to && (from..=last).contains(&number) => {
+                return Err(impossible(anyhow!(
+                    "the link to `{peer}` was lost before it had the message: send it again"
+                )));
+            }
+            _ => {}
+        }
+    }
+}
+
+fn tell(outcome: &Outcome, json: bool) -> anyhow::Result<()> {
+    if json {
+        let text = serde_json::to_string(outcome).expect("string keys and finite numbers only");
+        return print(&format!("{text}\n"));
+    }
+    let Outcome {
+        id,
+        destination,
+        elapsed_ms,
+        reply,
+        ..
+    } = outcome;
+    let text = match reply {
+        None => format!("{destination} has it: {id}, {elapsed_ms} ms\n"),
+        Some(reply) => {
+            let what = reply.performative().map_or("message", Performative::as_str);
+            let payload = serde_json::to_string_pretty(reply.payload());
+            let payload = payload.expect("string keys and finite numbers only");
+            format!("{destination} answers with {what}, after {elapsed_ms} ms:\n{payload}\n")
+        }
+    };
+    print(&text)
+}
+
+/// The object that a message says, from where the command line names it.
+fn payload(given: &str) -> anyhow::Result<Map<String, Value>> {
+    let (text, place) = match given.strip_prefix('@') {
+        _ if given == "-" => (read(io::stdin(), "standard input")?, "standard input"),
+        Some(path) => {
+            let file = File::open(Path::new(path));
+            let file = file.map_err(|err| unusable(anyhow!("{path}: {err}")))?;
+            (read(file, path)?, path)
+        }
+        None => (given.as_bytes().to_vec(), "--payload"),
+    };
+    match parse_strict(&text, MAX_PAYLOAD) {
+        Ok(Value::Object(payload)) => Ok(payload),
+        Ok(_) => Err(unusable(anyhow!("{place}: expected a JSON object"))),
+        Err(Malformed::Syntax {
+            line,
+            column,
+            detail,
+        }) => Err(unusable(anyhow!(
+            "{place}:{line}:{column}: {detail}; expected a JSON object"
+        ))),
+        Err(err @ Malformed::TooLarge { .. }) => Err(unusable(anyhow!("{place}: {err}"))),
+    }
+}
+
+fn read(from: impl Read, place: &str) -> anyhow::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    let read = from.take(MAX_PAYLOAD as u64 + 1).read_to_end(&mut text);
+    read.map_err(|err| unusable(anyhow!("{place}: {err}")))?;
+    Ok(text)
+}
+
+fn as_it_came<S: Serializer>(
+    reply: &Option<Verified<IfMessage>>,
+    out: S,
+) -> Result<S::Ok, S::Error> {
+    reply.as_deref().serialize(out)
+}
+
+fn performative(text: &str) -> Result<Performative, String> {
+    serde_json::from_value(text.into()).map_err(|err| err.to_string())
+}
+
+/// The largest message; its payload is smaller.
+const MAX_PAYLOAD: usize = MAX_MESSAGE;
