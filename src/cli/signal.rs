@@ -15,7 +15,7 @@ use super::output::print;
 use super::roster::known_keys;
 use super::signal_witness::SignalWitness;
 use crate::identity::KeyPair;
-use crate::signal::{Admission, IceServer, Server, ServerConfig, ServerError};
+use crate::signal::{Admission, IceServer, Server, ServerConfig, ServerError, ServerTls};
 use crate::swarm::{Swarm, WitnessConfig};
 
 /// Run the signaling server, which introduces agents to each other
@@ -36,6 +36,12 @@ pub(crate) struct Args {
     /// A name under which agents reach this server, besides the address it listens on and localhost
     #[arg(long = "name", value_name = "HOST:PORT")]
     names: Vec<String>,
+    /// Speak wss:// and nothing else, and show this certificate (PEM, the server's own first)
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The private key of the certificate (PEM), which nobody but you can read
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
     /// The private key of the witness log [default: one made for this run]
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
@@ -55,6 +61,9 @@ pub(crate) async fn run(args: Args, _: &Globals) -> anyhow::Result<ExitCode> {
     };
 
     let mut config = ServerConfig::new(args.listen, admission(&args, swarm.as_ref())?);
+    if let (Some(cert), Some(key)) = (&args.tls_cert, &args.tls_key) {
+        config.tls = Some(ServerTls::read(cert, key).map_err(unusable)?);
+    }
     config.names = args.names;
     let mut keeping = WitnessConfig::default();
     if let Some(swarm) = &swarm {

@@ -5,6 +5,7 @@
 )]
 
 mod admission;
+mod certificates;
 mod cli;
 mod cli_verify;
 mod conversation;
@@ -24,3 +25,4 @@ mod raw;
 mod raw_peer;
 mod sdp_fixtures;
 mod support;
+mod tls;
