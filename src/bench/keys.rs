@@ -92,7 +92,8 @@ impl Keys {
             pairs.push(pair);
         }
         let keys = pairs.iter().map(KeyPair::public_key);
-        let roster = Roster::new(swarm.ids().into_iter().zip(keys))?;
+        let roster =
+            Roster::new(swarm.ids().into_iter().zip(keys))?.revoking(swarm.revoked_keys())?;
         Ok(Self {
             pairs,
             roster,

@@ -150,7 +150,7 @@ async fn two_clients_register_and_an_offer_reaches_the_other_verified() {
         me: &me,
         my_session: session(1_700_000_000_000),
         swarm: &SWARM.parse().unwrap(),
-        key_of: &|_| Some(key(1).public_key()),
+        key_of: &|_: &_| Some(key(1).public_key()),
     };
     assert_eq!(received.verify(&expect), Ok(()));
 

@@ -78,8 +78,8 @@ pub(super) struct Fault {
     pub(super) field: String,
     /// What was found there.
     pub(super) found: String,
-    /// The node that it repeats.
-    pub(super) first: Option<usize>,
+    /// What was said of the same elsewhere, and at which node.
+    pub(super) elsewhere: Option<(&'static str, usize)>,
     /// What was expected instead.
     pub(super) expected: String,
     /// What to do about it.
@@ -93,7 +93,12 @@ impl Fault {
     }
 
     pub(super) fn repeats(mut self, first: usize) -> Self {
-        self.first = Some(first);
+        self.elsewhere = Some(("first", first));
+        self
+    }
+
+    pub(super) fn revoked_at(mut self, revoked: usize) -> Self {
+        self.elsewhere = Some(("revoked", revoked));
         self
     }
 
@@ -110,8 +115,8 @@ impl Fault {
             message = format!("`{field}`: ");
         }
         message += &format!("found {found}");
-        if let Some(first) = self.first {
-            message += &format!(", first on line {}", yaml::locate(text, first).line);
+        if let Some((what, at)) = self.elsewhere {
+            message += &format!(", {what} on line {}", yaml::locate(text, at).line);
         }
         message += &format!(", expected {expected}");
         InvalidSwarm::at(yaml::locate(text, self.at), message, self.help, text, path)
