@@ -130,6 +130,19 @@ mod tests {
     }
 
     #[test]
+    fn the_roster_of_a_run_knows_what_the_file_revokes() {
+        let mut swarm = swarm();
+        let public_key = KeyPair::from_secret(&[3; 32]).public_key();
+        let (reason, since) = (None, None);
+        swarm.revoked.push(crate::swarm::Revoked {
+            public_key,
+            reason,
+            since,
+        });
+        assert!(Keys::of(&swarm).unwrap().roster.is_revoked(&public_key));
+    }
+
+    #[test]
     fn a_key_file_of_another_key_is_refused_by_name() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("agent.pem");

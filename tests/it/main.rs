@@ -23,6 +23,7 @@ mod message_fixtures;
 mod python;
 mod raw;
 mod raw_peer;
+mod revocation;
 mod sdp_fixtures;
 mod support;
 mod tls;
