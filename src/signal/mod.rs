@@ -50,6 +50,8 @@ mod room_tests;
 #[cfg(test)]
 mod socket_tests;
 #[cfg(test)]
+mod test_sockets;
+#[cfg(test)]
 mod test_world;
 #[cfg(test)]
 mod wire_tests;
