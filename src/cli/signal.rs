@@ -10,7 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::Globals;
 use super::failure::{Failure, impossible, unusable};
-use super::limits::raise_descriptors;
+use super::limits::{raise_descriptors, raise_descriptors_towards};
 use super::output::print;
 use super::roster::known_keys;
 use super::signal_witness::SignalWitness;
@@ -69,9 +69,22 @@ pub(crate) async fn run(args: Args, _: &Globals) -> anyhow::Result<ExitCode> {
     if let Some(swarm) = &swarm {
         config.ice_servers = ice_servers(swarm);
         keeping = swarm.witness.clone();
-        // Twice, because a replaced connection lives on for a moment.
-        let connections = 2 * swarm.agents.len() + config.limits.unregistered;
-        raise_descriptors(connections as u64 + OTHER_DESCRIPTORS).map_err(impossible)?;
+    }
+    let limits = &config.limits;
+    // Those that have not registered, and those that are shaking hands.
+    let strangers = 2 * limits.unregistered;
+    match &swarm {
+        Some(swarm) => {
+            // Twice, because a replaced connection lives on for a moment.
+            let sockets = 2 * swarm.agents.len() + strangers;
+            raise_descriptors(sockets as u64 + OTHER_DESCRIPTORS).map_err(impossible)?;
+        }
+        None => {
+            // How many will come, nobody knows; what there is has to do.
+            let sockets = limits.connections + strangers;
+            let wanted = sockets as u64 + OTHER_DESCRIPTORS;
+            raise_descriptors_towards(wanted).map_err(impossible)?;
+        }
     }
     let dir = args.witness.or_else(|| keeping.dir.clone());
     let mut witness = dir.map(|dir| SignalWitness::new(dir, key, keeping));

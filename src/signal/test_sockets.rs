@@ -86,25 +86,37 @@ pub(super) async fn raw_frame(socket: &mut Raw) -> Option<ServerFrame> {
 
 pub(super) async fn raw_join(server: &Server, id: &str, seed: u8) -> Raw {
     let mut socket = raw(server).await;
-    let Some(ServerFrame::Challenge { nonce, .. }) = raw_frame(&mut socket).await else {
-        panic!("no challenge")
-    };
-    let register = Register::sign(
-        SWARM.parse().unwrap(),
-        id.parse().unwrap(),
-        session(1_700_000_000_000),
-        server.local_addr().to_string(),
-        &nonce,
-        &key(seed),
-    );
-    let text = ClientFrame::Register(register).to_text();
-    socket.send(Message::text(text)).await.unwrap();
+    let name = server.local_addr().to_string();
+    register(&mut socket, id, seed, session(1_700_000_000_000), name).await;
     let answer = raw_frame(&mut socket).await;
     assert!(
         matches!(answer, Some(ServerFrame::Registered(_))),
         "{answer:?}"
     );
     socket
+}
+
+/// Answers the challenge, as `id` under the key of `seed`.
+pub(super) async fn register(
+    socket: &mut Raw,
+    id: &str,
+    seed: u8,
+    session: Session,
+    server: String,
+) {
+    let Some(ServerFrame::Challenge { nonce, .. }) = raw_frame(socket).await else {
+        panic!("no challenge")
+    };
+    let register = Register::sign(
+        SWARM.parse().unwrap(),
+        id.parse().unwrap(),
+        session,
+        server,
+        &nonce,
+        &key(seed),
+    );
+    let text = ClientFrame::Register(register).to_text();
+    socket.send(Message::text(text)).await.unwrap();
 }
 
 pub(super) async fn code_then_end(socket: &mut Raw) -> ErrorCode {
