@@ -6,8 +6,11 @@ use std::path::Path;
 
 use ifswarm::agent::StartError;
 use ifswarm::signal::{
-    Admission, CertificateFault, ConnectError, PemError, Server, ServerConfig, ServerTls, Trust,
+    Admission, Census, CertificateFault, ConnectError, PemError, Server, ServerConfig, ServerTls,
+    Trust,
 };
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
 use crate::certificates::{Authority, Shown, Valid, authority_as_server};
 use crate::cli::{Running, ifswarm, run};
@@ -207,6 +210,69 @@ async fn who_dials_ws_where_wss_is_spoken_or_the_other_way_round_is_told_so() {
         plain.shutdown().await;
     })
     .await;
+}
+
+#[tokio::test]
+async fn who_fails_to_shake_hands_leaves_nothing_behind() {
+    within(async {
+        let folder = tempfile::tempdir().unwrap();
+        let authority = Authority::new(folder.path(), "authority", "ours");
+        let server = serve(&authority.certify("server", &["127.0.0.1"], Valid::Now)).await;
+        for _ in 0..20 {
+            // The beginning of a record, a record that is none, an alert, plain HTTP, nothing.
+            for bytes in [
+                &b"\x16\x03\x01\x40"[..],
+                b"\x16\x03\x01\x00\x04oops",
+                b"\x15\x03\x01\x00\x02\x02\x28",
+                b"GET /v1/live HTTP/1.1\r\n\r\n",
+                b"",
+            ] {
+                let mut tcp = TcpStream::connect(server.local_addr()).await.unwrap();
+                tcp.write_all(bytes).await.unwrap();
+            }
+            // An agent that believes other authorities breaks off.
+            let trust = Trust::authority(&Authority::new(folder.path(), "o", "o").path).unwrap();
+            let agent = builder("ann", &server.url(), folder.path()).witness(None);
+            agent.trust(trust).start().await.expect_err("not believed");
+        }
+        // The server's tasks run while this yields.
+        while server.census() != Census::default() {
+            tokio::task::yield_now().await;
+        }
+        let trust = Trust::authority(&authority.path).unwrap();
+        let agent = builder("ann", &server.url(), folder.path()).trust(trust);
+        let agent = agent.start().await.expect("the server lives on");
+        assert_eq!(server.census().agents, 1);
+        agent.shutdown("the test is over").await.unwrap();
+        server.shutdown().await;
+    })
+    .await;
+}
+
+#[test]
+fn a_server_with_a_certificate_and_a_name_may_listen_everywhere_without_a_warning() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::new(folder.path(), "authority", "ours");
+    let shown = authority.certify("server", &["signal.example"], Valid::Now);
+    let named = [
+        "--open",
+        "--listen",
+        "0.0.0.0:0",
+        "--name",
+        "signal.example:443",
+    ];
+    let secured = [
+        "--tls-cert",
+        text(&shown.cert),
+        "--tls-key",
+        text(&shown.key),
+    ];
+    let mut server = Running::signal(&[&named[..], &secured].concat());
+    let line = server.line();
+    assert!(line.starts_with("listening on wss://0.0.0.0:"), "{line}");
+    server.kill("TERM");
+    let (code, _, stderr) = server.end();
+    assert_eq!((code, stderr.as_str()), (0, ""));
 }
 
 /// An open server that shows this.
