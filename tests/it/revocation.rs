@@ -1,12 +1,59 @@
-//! Keys that are revoked, offline. (At the server and between agents: `admission`.)
+//! Messages, offers and logs under keys that are revoked. (Registrations and links: `admission`.)
 
+use std::collections::BTreeMap;
 use std::fs;
 
+use ifswarm::agent::AgentEvent;
 use ifswarm::identity::KeyPair;
+use ifswarm::signal::Admission;
 use serde_json::Value;
 
 use crate::cli::{ifswarm, run};
+use crate::live::{
+    LiveAgent, builder, read_witness, roster_of, say, serve, swarm_name, testimony, within,
+};
+use crate::raw::{Raw, sign_as};
 use crate::support::{FixtureAgent, fixtures_dir};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_under_a_revoked_key_is_not_delivered_and_the_link_lives_on() {
+    within(async {
+        let old = KeyPair::from_secret(&[7; 32]);
+        let roster = roster_of(&["ann", "raw"]).revoking([old.public_key()]);
+        let roster = roster.unwrap();
+        let admission = Admission::Rosters(BTreeMap::from([(swarm_name(), roster.clone())]));
+        let server = serve(admission).await;
+        let folder = tempfile::tempdir().unwrap();
+        let ann = builder("ann", &server.url(), folder.path()).roster(roster);
+        let mut ann = LiveAgent::start(ann).await;
+        let raw = Raw::join(&server, "raw", "ann").await;
+        raw.say_hello();
+        for (number, source, reason) in [(1, "raw", "key-mismatch"), (1, "eve", "unknown-source")] {
+            let forged = sign_as(source, raw.session, &old, number, say("ann", "forged"));
+            raw.send(forged.text());
+            let found = ann.until(|event| match event {
+                AgentEvent::Rejected { reason, .. } => Some(reason),
+                AgentEvent::Message(message) => panic!("delivered: {message:?}"),
+                _ => None,
+            });
+            assert_eq!(found.await.as_str(), reason);
+        }
+        raw.send(raw.sign(2, say("ann", "good")).text());
+        assert_eq!(ann.message().await.payload()["text"], "good");
+        ann.agent.shutdown("the test is over").await.unwrap();
+        server.shutdown().await;
+        let witness = read_witness(folder.path(), "ann");
+        let rejected = testimony(&witness, "ifmessage_rejected");
+        assert_eq!(rejected.len(), 2);
+        for (_, what) in rejected {
+            assert!(
+                what["detail"].as_str().unwrap().contains("revoked"),
+                "{what}"
+            );
+        }
+    })
+    .await;
+}
 
 #[test]
 fn what_a_revoked_key_has_signed_fails_and_says_so() {
