@@ -6,7 +6,7 @@ use super::verify::Trust;
 use super::verify_item::{Identity, Item, Kind};
 use crate::agent::Control;
 use crate::identity::{AgentId, PublicKey};
-use crate::message::{Malformed, parse_strict, verify, verify_integrity};
+use crate::message::{Malformed, parse_strict, revoked_note, verify, verify_integrity};
 use crate::signal::{SdpFrame, parse_frame};
 use crate::swarm::Swarm;
 use crate::witness::{Flaw, Report};
@@ -62,7 +62,8 @@ pub(super) fn judge_log(checked: Result<Report, Flaw>, trust: &Trust) -> Item {
     let known = id.as_ref().and_then(|id| roster?.key_of(id));
     let mismatch = match known {
         Some(key) if *key != found => Some(format!(
-            "found the key {found}, expected {key}, the key of {owner}"
+            "found the key {found}, expected {key}, the key of {owner}{}",
+            revoked_note(trust, &found)
         )),
         _ => trust.other_than_key(&found),
     };
@@ -116,7 +117,7 @@ fn finish(item: Item, trust: &Trust) -> Item {
 
 fn message(bytes: &[u8], trust: &Trust) -> Item {
     let verified = if trust.pins() {
-        verify(bytes, &|id: &AgentId| trust.key_of(id))
+        verify(bytes, trust)
     } else {
         verify_integrity(bytes)
     };
@@ -190,8 +191,7 @@ fn control(bytes: &[u8]) -> Item {
 }
 
 fn sdp(frame: &SdpFrame, trust: &Trust) -> Item {
-    let key_of = |id: &AgentId| trust.key_of(id);
-    if let Err(refusal) = frame.verify_offline(trust.pins().then_some(&key_of)) {
+    if let Err(refusal) = frame.verify_offline(trust.pins().then_some(trust)) {
         return Item::bad(Kind::Sdp, refusal.reason.as_str(), refusal.detail);
     }
     if let Some((swarm, _)) = &trust.swarm

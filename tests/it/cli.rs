@@ -51,6 +51,8 @@ fn a_wrong_command_line_is_2_and_help_is_0() {
             "127.0.0.1:8443",
         ),
         (&["signal", "--open", "--swarm", "x.yaml"], "--open"),
+        (&["signal", "--open", "--tls-cert", "x.pem"], "--tls-key"),
+        (&["signal", "--open", "--tls-key", "x.pem"], "--tls-cert"),
         (&["keygen", "--id", "no id"], "no id"),
         (&["--log-format", "xml", "schema", "swarm"], "json"),
         (&[], "Usage"),
@@ -339,14 +341,14 @@ fn connect(url: &str) {
 }
 
 /// A server that runs until it is told to end.
-struct Running {
+pub(crate) struct Running {
     child: Child,
     stdout: BufReader<ChildStdout>,
     stderr: ChildStderr,
 }
 
 impl Running {
-    fn signal(args: &[&str]) -> Self {
+    pub(crate) fn signal(args: &[&str]) -> Self {
         let mut child = ifswarm()
             .arg("signal")
             .args(args)
@@ -363,13 +365,13 @@ impl Running {
         }
     }
 
-    fn line(&mut self) -> String {
+    pub(crate) fn line(&mut self) -> String {
         let mut line = String::new();
         self.stdout.read_line(&mut line).unwrap();
         line.trim_end().into()
     }
 
-    fn kill(&self, signal: &str) {
+    pub(crate) fn kill(&self, signal: &str) {
         // The shell's own `kill`: a machine may have no other.
         let command = format!("kill -{signal} {}", self.child.id());
         assert!(
@@ -382,7 +384,7 @@ impl Running {
         );
     }
 
-    fn end(mut self) -> (i32, String, String) {
+    pub(crate) fn end(mut self) -> (i32, String, String) {
         let (mut stdout, mut stderr) = (String::new(), String::new());
         self.stdout.read_to_string(&mut stdout).unwrap();
         self.stderr.read_to_string(&mut stderr).unwrap();

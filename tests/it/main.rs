@@ -5,6 +5,7 @@
 )]
 
 mod admission;
+mod certificates;
 mod cli;
 mod cli_verify;
 mod conversation;
@@ -23,5 +24,7 @@ mod message_fixtures;
 mod python;
 mod raw;
 mod raw_peer;
+mod revocation;
 mod sdp_fixtures;
 mod support;
+mod tls;
