@@ -209,7 +209,7 @@ fn parsed<T: std::str::FromStr<Err: ToString>>(
         .map_err(|err: T::Err| format!("`{name}`: {}", err.to_string()))
 }
 
-fn is_trace_id(text: &str) -> bool {
+pub(super) fn is_trace_id(text: &str) -> bool {
     text.len() == TRACE_ID && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 

@@ -1,0 +1,195 @@
+//! Holding a log against the checkpoints that somebody keeps of it.
+//!
+//! 1. The entries are read once, in their order; the tree head is noted at the size of every
+//!    checkpoint.
+//! 2. Each of those heads must be the one that was signed. A log that is shorter than one of them
+//!    was cut; one with another head was rewritten.
+//! 3. What a peer has countersigned at some size it has seen as a whole: it vouches for every
+//!    entry before.
+
+use std::collections::BTreeMap;
+use std::io::BufRead;
+
+use super::tree::Hash;
+use super::{CheckError, CheckpointError, Line, LogReader, Report, Tree, Vouched};
+use crate::identity::AgentId;
+
+/// What was found out about a log and its checkpoints.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Audit {
+    /// What the log says of itself.
+    pub report: Report,
+    /// How many entries the newest checkpoint covers; none without a checkpoint.
+    pub covered: Option<u64>,
+    /// Who has countersigned it, and how many entries they have seen at most.
+    pub cosigners: BTreeMap<AgentId, u64>,
+    /// Signature lines that count for none: of strangers, or forged.
+    pub uncounted: usize,
+}
+
+/// What speaks against a log.
+#[derive(Debug, thiserror::Error)]
+pub enum AuditError {
+    /// The entries themselves, or reading them.
+    #[error(transparent)]
+    Log(#[from] CheckError),
+    /// Entries are missing at the end.
+    #[error("found {found} entries, expected {signed} ({place} covers so many): the end was cut off, {} entries are missing", .signed - .found)]
+    Truncated {
+        /// Where the checkpoint was found.
+        place: String,
+        /// How many entries it covers.
+        signed: u64,
+        /// How many there are.
+        found: u64,
+    },
+    /// Entries are others than those that were signed.
+    #[error("the first {size} entries are not those that {place} covers: of the entries {good} to {} at least one was changed, added or removed", .size - 1)]
+    Mismatch {
+        /// Where the checkpoint was found.
+        place: String,
+        /// How many entries it covers.
+        size: u64,
+        /// So many entries are those of a smaller checkpoint.
+        good: u64,
+    },
+    /// A note that is kept with the log is no checkpoint signed by its owner.
+    #[error("{place}: {source}")]
+    Signature {
+        /// Where it was found.
+        place: String,
+        /// What is wrong with it.
+        source: CheckpointError,
+    },
+    /// The header of an export does not fit what follows it.
+    #[error("{0}")]
+    Header(String),
+    /// Too few known agents have countersigned the log.
+    #[error("{found} known agents have countersigned this log, expected at least {expected}")]
+    TooFewCosigners {
+        /// How many have.
+        found: usize,
+        /// How many were asked for.
+        expected: usize,
+    },
+}
+
+impl AuditError {
+    /// The name of the reason (`cli.md`, `verify --json`); none where the log could not be read.
+    pub fn reason(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Log(CheckError::Unreadable { .. }) => return None,
+            Self::Log(CheckError::Flawed { flaw, .. }) => flaw.reason.as_str(),
+            Self::Header(_) => "schema",
+            Self::Truncated { .. } => "truncated",
+            Self::Mismatch { .. } => "checkpoint-mismatch",
+            Self::Signature { .. } => "bad-checkpoint-signature",
+            Self::TooFewCosigners { .. } => "too-few-cosigners",
+        })
+    }
+
+    /// The first line that is wrong or may be, from 1; that which is missing of a log that was cut.
+    pub fn line(&self) -> Option<u64> {
+        match self {
+            Self::Log(CheckError::Flawed { flaw, .. }) => Some(flaw.line),
+            Self::Truncated { found, .. } => Some(found + 1),
+            Self::Mismatch { good, .. } => Some(good + 1),
+            _ => None,
+        }
+    }
+}
+
+impl Audit {
+    /// Up to which entry at least `count` agents vouch for the log.
+    ///
+    /// # Errors
+    /// [`AuditError::TooFewCosigners`] when fewer have countersigned anything of it.
+    pub fn vouched_by(&self, count: usize) -> Result<u64, AuditError> {
+        let mut sizes: Vec<_> = self.cosigners.values().copied().collect();
+        sizes.sort_unstable_by(|a, b| b.cmp(a));
+        // Nobody vouches for nothing.
+        let asked = count.max(1);
+        sizes
+            .get(asked - 1)
+            .copied()
+            .ok_or(AuditError::TooFewCosigners {
+                found: sizes.len(),
+                expected: asked,
+            })
+    }
+}
+
+/// Reads `log` to its end and holds it against `vouched`, which are checkpoints of it.
+///
+/// # Errors
+/// [`AuditError`]: of the entries first, then of the smallest checkpoint that does not hold.
+pub fn audit<R: BufRead>(log: LogReader<R>, vouched: Vec<Vouched>) -> Result<Audit, AuditError> {
+    audit_with(log, vouched, |_| {})
+}
+
+/// As [`audit`], and shows every entry to `see`.
+///
+/// # Errors
+/// As [`audit`].
+pub fn audit_with<R: BufRead>(
+    mut log: LogReader<R>,
+    mut vouched: Vec<Vouched>,
+    mut see: impl FnMut(Line<'_>),
+) -> Result<Audit, AuditError> {
+    vouched.sort_by_key(|checkpoint| checkpoint.size);
+    // Over nothing there is a head too.
+    let mut heads: Vec<(u64, Hash)> = vec![(0, Tree::default().root())];
+    let mut sizes = vouched.iter().map(|checkpoint| checkpoint.size);
+    let mut next = sizes.find(|size| *size > 0);
+    while let Some(line) = log.next_entry()? {
+        let size = line.index + 1;
+        see(line);
+        if next == Some(size) {
+            heads.push((size, log.tree().root()));
+            next = sizes.find(|next| *next > size);
+        }
+    }
+    let report = log.finish()?;
+    hold(&vouched, &heads, report.entries)?;
+
+    let mut cosigners = BTreeMap::new();
+    let mut uncounted = 0;
+    for checkpoint in &vouched {
+        uncounted += checkpoint.uncounted;
+        // In the order of their sizes: the last one is the greatest.
+        for cosigner in &checkpoint.cosigners {
+            cosigners.insert(cosigner.clone(), checkpoint.size);
+        }
+    }
+    Ok(Audit {
+        report,
+        covered: vouched.last().map(|checkpoint| checkpoint.size),
+        cosigners,
+        uncounted,
+    })
+}
+
+/// Whether the heads are those of the checkpoints, which stand in the order of their sizes.
+fn hold(vouched: &[Vouched], heads: &[(u64, Hash)], found: u64) -> Result<(), AuditError> {
+    let mut good = 0;
+    for Vouched {
+        place, size, root, ..
+    } in vouched
+    {
+        let (place, size) = (place.clone(), *size);
+        match heads.binary_search_by_key(&size, |(size, _)| *size) {
+            Ok(at) if heads[at].1 == *root => good = size,
+            Ok(_) => return Err(AuditError::Mismatch { place, size, good }),
+            // The newest one tells best how much is missing.
+            Err(_) => {
+                let last = vouched.last().filter(|last| last.size > size);
+                return Err(AuditError::Truncated {
+                    place: last.map_or(place, |last| last.place.clone()),
+                    signed: last.map_or(size, |last| last.size),
+                    found,
+                });
+            }
+        }
+    }
+    Ok(())
+}
