@@ -19,9 +19,16 @@ mod schema;
 mod signal;
 mod signal_witness;
 mod verify;
+mod verify_batch;
 mod verify_input;
 mod verify_item;
 mod verify_judge;
+mod verify_log;
+mod verify_note;
+mod verify_progress;
+mod witness;
+mod witness_export;
+mod witness_tail;
 
 use std::process::ExitCode;
 
@@ -71,6 +78,7 @@ enum Command {
     Schema(schema::Args),
     Signal(signal::Args),
     Verify(verify::Args),
+    Witness(witness::Args),
 }
 
 impl Cli {
@@ -90,6 +98,7 @@ impl Cli {
             Command::Schema(args) => schema::run(args, globals),
             Command::Signal(args) => block_on(signal::run(args, globals)),
             Command::Verify(args) => verify::run(args, globals),
+            Command::Witness(args) => witness::run(args, globals),
         });
         result.unwrap_or_else(|err| failure::report(&err))
     }

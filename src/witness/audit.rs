@@ -11,14 +11,16 @@ use std::collections::BTreeMap;
 use std::io::BufRead;
 
 use super::tree::Hash;
-use super::{CheckError, CheckpointError, Line, LogReader, Report, Tree, Vouched};
-use crate::identity::AgentId;
+use super::{CheckError, CheckpointError, KeptNote, LogName, LogReader, Report, Tree, Vouched};
+use crate::identity::{AgentId, Roster};
 
 /// What was found out about a log and its checkpoints.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Audit {
     /// What the log says of itself.
     pub report: Report,
+    /// How many bytes its entries take.
+    pub bytes: u64,
     /// How many entries the newest checkpoint covers; none without a checkpoint.
     pub covered: Option<u64>,
     /// Who has countersigned it, and how many entries they have seen at most.
@@ -119,23 +121,31 @@ impl Audit {
     }
 }
 
-/// Reads `log` to its end and holds it against `vouched`, which are checkpoints of it.
+/// Reads `log` to its end and holds it against the notes that are `kept` with it, and against
+/// checkpoints of it that `others` hold. Countersignatures count of agents of `roster`.
 ///
 /// # Errors
-/// [`AuditError`]: of the entries first, then of the smallest checkpoint that does not hold.
-pub fn audit<R: BufRead>(log: LogReader<R>, vouched: Vec<Vouched>) -> Result<Audit, AuditError> {
-    audit_with(log, vouched, |_| {})
-}
-
-/// As [`audit`], and shows every entry to `see`.
-///
-/// # Errors
-/// As [`audit`].
-pub fn audit_with<R: BufRead>(
+/// [`AuditError`]: of the entries first, then of the notes, then of the smallest checkpoint that
+/// does not hold.
+pub fn audit<R: BufRead>(
     mut log: LogReader<R>,
-    mut vouched: Vec<Vouched>,
-    mut see: impl FnMut(Line<'_>),
+    roster: Option<&Roster>,
+    kept: &[KeptNote],
+    others: Vec<Vouched>,
 ) -> Result<Audit, AuditError> {
+    let mut vouched = others;
+    let mut bad_note = None;
+    for kept in kept {
+        match LogName::of(&log, roster).open(kept) {
+            Ok(checkpoint) => vouched.push(checkpoint),
+            Err(source) => {
+                bad_note.get_or_insert(AuditError::Signature {
+                    place: kept.place.clone(),
+                    source,
+                });
+            }
+        }
+    }
     vouched.sort_by_key(|checkpoint| checkpoint.size);
     // Over nothing there is a head too.
     let mut heads: Vec<(u64, Hash)> = vec![(0, Tree::default().root())];
@@ -143,13 +153,16 @@ pub fn audit_with<R: BufRead>(
     let mut next = sizes.find(|size| *size > 0);
     while let Some(line) = log.next_entry()? {
         let size = line.index + 1;
-        see(line);
         if next == Some(size) {
             heads.push((size, log.tree().root()));
             next = sizes.find(|next| *next > size);
         }
     }
+    let bytes = log.good_bytes();
     let report = log.finish()?;
+    if let Some(err) = bad_note {
+        return Err(err);
+    }
     hold(&vouched, &heads, report.entries)?;
 
     let mut cosigners = BTreeMap::new();
@@ -163,6 +176,7 @@ pub fn audit_with<R: BufRead>(
     }
     Ok(Audit {
         report,
+        bytes,
         covered: vouched.last().map(|checkpoint| checkpoint.size),
         cosigners,
         uncounted,

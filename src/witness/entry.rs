@@ -226,8 +226,8 @@ fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
     out.write_fmt(text).expect("a Vec takes every byte");
 }
 
-/// A line without its newline has at most 1 MiB.
-pub(super) const MAX_LINE: usize = 1 << 20;
+/// A line without its newline has at most 1 MiB (`wire.md`).
+pub const MAX_LINE: usize = 1 << 20;
 /// 64 levels in all; the entry is the first and the metadata the second. A frame of a hostile
 /// peer may use all 64 itself, and must not make our own log unreadable.
 const MAX_DEPTH_OF_A_MEMBER: usize = 62;

@@ -17,8 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::entry::MAX_LINE;
 use super::{
-    Audit, AuditError, CHECKPOINT_FILE, ENTRIES_FILE, KeptNote, Line, LogName, LogReader, Vouched,
-    audit_with, kept_notes,
+    Audit, AuditError, CHECKPOINT_FILE, ENTRIES_FILE, KeptNote, LogReader, audit, kept_notes,
 };
 use crate::identity::{AgentId, PublicKey, Roster, RosterError};
 use crate::message::{canonical, one_line, parse_strict};
@@ -96,7 +95,7 @@ impl Header {
         self.roster.clone().map(Roster::new).transpose()
     }
 
-    /// Holds the entries that follow against what the header says, and shows each one to `see`.
+    /// Holds the entries that follow against what the header says.
     ///
     /// # Errors
     /// [`AuditError`]; its line counts from the first entry.
@@ -104,7 +103,6 @@ impl Header {
         &self,
         log: LogReader<R>,
         roster: Option<&Roster>,
-        see: impl FnMut(Line<'_>),
     ) -> Result<Audit, AuditError> {
         if log.origin() != self.origin {
             let found = one_line(&self.origin, MAX_DETAIL);
@@ -113,8 +111,7 @@ impl Header {
                 log.origin()
             )));
         }
-        let vouched = open_notes(&LogName::of(&log, roster), &self.notes())?;
-        let audit = audit_with(log, vouched, see)?;
+        let audit = audit(log, roster, &self.notes(), Vec::new())?;
         let found = audit.report.entries;
         if found < self.entries {
             return Err(AuditError::Truncated {
@@ -147,22 +144,8 @@ impl Header {
     }
 }
 
-/// Verifies the notes that are kept with a log.
-///
-/// # Errors
-/// [`AuditError::Signature`].
-pub fn open_notes(name: &LogName<'_>, kept: &[KeptNote]) -> Result<Vec<Vouched>, AuditError> {
-    let opened = kept.iter().map(|kept| {
-        name.open(kept).map_err(|source| AuditError::Signature {
-            place: kept.place.clone(),
-            source,
-        })
-    });
-    opened.collect()
-}
-
 /// Checks the log in `folder`, then writes it with its checkpoints and `roster` to `out`. What is
-/// appended meanwhile is left out. Shows every entry to `see`.
+/// appended meanwhile is left out.
 ///
 /// # Errors
 /// [`ExportError`]; nothing was written if the log is not good.
@@ -170,7 +153,6 @@ pub fn export(
     folder: &Path,
     roster: Option<&Roster>,
     out: &mut impl Write,
-    mut see: impl FnMut(Line<'_>),
 ) -> Result<Audit, ExportError> {
     let failed = |path: &Path| {
         let path = path.to_owned();
@@ -180,12 +162,7 @@ pub fn export(
     let kept = kept_notes(folder).map_err(failed(folder))?;
     let log = LogReader::open(folder).map_err(AuditError::from)?;
     let origin = log.origin();
-    let vouched = open_notes(&LogName::of(&log, roster), &kept)?;
-    let mut bytes = 0;
-    let audit = audit_with(log, vouched, |line| {
-        bytes += line.bytes.len() as u64 + 1;
-        see(line);
-    })?;
+    let audit = audit(log, roster, &kept, Vec::new())?;
 
     let (checkpoint, cosignatures) = kept
         .into_iter()
@@ -211,10 +188,10 @@ pub fn export(
     let written = out
         .write_all(&line)
         .and_then(|()| out.write_all(b"\n"))
-        .and_then(|()| io::copy(&mut file.take(bytes), out))
+        .and_then(|()| io::copy(&mut file.take(audit.bytes), out))
         .and_then(|copied| out.flush().map(|()| copied));
     match written {
-        Ok(copied) if copied == bytes => Ok(audit),
+        Ok(copied) if copied == audit.bytes => Ok(audit),
         Ok(_) => Err(failed(&entries)(io::Error::other(
             "became shorter while it was read",
         ))),

@@ -56,15 +56,15 @@ mod tests;
 mod tree;
 mod vouched;
 
-pub use audit::{Audit, AuditError, audit, audit_with};
+pub use audit::{Audit, AuditError, audit};
 pub use check::{CheckError, Report, check, check_reader};
 pub use checkpoint::{Checkpoint, CheckpointError, NotCosigned, SignedCheckpoint, origin_of};
 pub use committed::{Committed, Secured};
 pub use disk::{CheckpointFlaw, ENTRIES_FILE, OpenError, WriteError};
-pub use entry::Entry;
+pub use entry::{Entry, MAX_LINE};
 pub use event::{Event, UnknownEvent};
 pub use evidence::Evidence;
-pub use export::{ExportError, Header, export, open_notes};
+pub use export::{ExportError, Header, export};
 pub use flaw::{Flaw, Reason};
 pub use folder::{CHECKPOINT_FILE, COSIGNATURES_FOLDER, LogFolder};
 pub use log::{Log, Summary};

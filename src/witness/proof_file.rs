@@ -98,6 +98,8 @@ impl BadProofFile {
 impl ProofFile {
     /// What `format` begins with.
     pub const FORMAT: &str = "ifswarm-proof/";
+    /// Bytes of the largest: a line that is escaped once more, a note, and 64 hashes.
+    pub const MAX: usize = 2 * MAX_LINE + (256 << 10);
 
     /// Reads a file; proves nothing.
     ///
@@ -105,7 +107,7 @@ impl ProofFile {
     /// [`BadProofFile::Form`].
     pub fn parse(bytes: &[u8]) -> Result<Self, BadProofFile> {
         let form = |text: String| BadProofFile::Form(one_line(&text, MAX_DETAIL));
-        let value = parse_strict(bytes, MAX_FILE).map_err(|err| form(err.to_string()))?;
+        let value = parse_strict(bytes, Self::MAX).map_err(|err| form(err.to_string()))?;
         let file: Self = serde_json::from_value(value).map_err(|err| form(err.to_string()))?;
         if file.format != format() {
             return Err(form(format!(
@@ -275,7 +277,5 @@ impl From<CheckError> for ProveError {
     }
 }
 
-/// A line, all of it escaped as it may be in a string, a note, and 64 hashes.
-pub(super) const MAX_FILE: usize = 6 * MAX_LINE + (256 << 10);
 /// Characters of an error of the JSON reader, which may quote the file.
 const MAX_DETAIL: usize = 300;
