@@ -112,8 +112,6 @@ enum FrameKind {
     /// `goodbye`: with a `session` towards the server, without one on a data channel.
     Goodbye,
     Control,
-    /// Of a part that this version does not have.
-    Later,
 }
 
 impl FrameKind {
@@ -123,8 +121,8 @@ impl FrameKind {
             "challenge" | "register" | "registered" | "agent-joined" | "agent-left"
             | "ice-candidates" | "please-offer" | "error" => Self::Signaling,
             "goodbye" => Self::Goodbye,
-            "hello" | "ack" | "refused" | "ping" | "pong" => Self::Control,
-            "checkpoint" | "cosign" | "consistency" | "file-ack" => Self::Later,
+            "hello" | "ack" | "refused" | "ping" | "pong" | "checkpoint" | "cosign"
+            | "consistency" | "file-ack" => Self::Control,
             _ => return None,
         })
     }
@@ -132,11 +130,6 @@ impl FrameKind {
 
 fn frame(kind: FrameKind, has_session: bool, bytes: &[u8], trust: &Trust) -> Item {
     match kind {
-        FrameKind::Later => Item::bad(
-            Kind::Frame,
-            "schema",
-            "this version does not know this type of control frame",
-        ),
         FrameKind::Control => control(bytes),
         FrameKind::Goodbye if !has_session => control(bytes),
         FrameKind::Sdp | FrameKind::Signaling | FrameKind::Goodbye => match parse_frame(bytes) {
@@ -157,6 +150,11 @@ fn frame(kind: FrameKind, has_session: bool, bytes: &[u8], trust: &Trust) -> Ite
 
 fn control(bytes: &[u8]) -> Item {
     match Control::parse(bytes) {
+        Ok(Control::Unknown) => Item::bad(
+            Kind::Frame,
+            "schema",
+            "this version does not know this type of control frame",
+        ),
         Ok(_) => Item::good(Kind::Frame),
         Err(detail) => Item::bad(Kind::Frame, "schema", detail),
     }

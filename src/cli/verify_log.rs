@@ -171,7 +171,7 @@ fn judge_log(kind: Kind, audit: &Audit, trust: &Trust) -> Item {
         checkpoints(audit, has_roster),
     );
     if let (Some(size), Some(count)) = (vouched, trust.require_cosigners) {
-        detail += &format!("; {count} agents vouch for the first {size} entries");
+        detail += &format!("; vouched for by {count} or more: the first {size} entries");
     }
     let item = Item {
         signer: agent_id.parse::<AgentId>().ok().map(|id| id.to_string()),
@@ -193,7 +193,7 @@ fn checkpoints(audit: &Audit, has_roster: bool) -> String {
     };
     let mut text = match audit.report.entries - covered {
         0 => format!("; its checkpoint covers all {covered}"),
-        n => format!("; its checkpoint covers {covered}, {n} entries not yet covered"),
+        n => format!("; its checkpoint covers {covered}, not yet covered: {n}"),
     };
     if !audit.cosigners.is_empty() {
         let cosigners = audit.cosigners.iter();

@@ -6,7 +6,8 @@ use super::verify::Trust;
 use super::verify_item::{Identity, Item, Kind};
 use crate::identity::{AgentId, PublicKey, SwarmName};
 use crate::witness::{
-    BadProofFile, CheckpointError, KeptNote, LogName, ProofFile, Vouched, origin_of, parse_origin,
+    AuditError, BadProofFile, CheckpointError, KeptNote, LogName, ProofFile, Vouched, origin_of,
+    parse_origin,
 };
 
 /// Whether a text is a checkpoint of a log of ours, or was one.
@@ -102,10 +103,11 @@ fn told(
         return Item::bad(
             kind,
             "too-few-cosigners",
-            format!(
-                "{} known agents have countersigned it, expected at least {expected}",
-                cosigners.len()
-            ),
+            AuditError::TooFewCosigners {
+                found: cosigners.len(),
+                expected,
+            }
+            .to_string(),
         );
     }
     let mut detail = format!(
@@ -151,15 +153,12 @@ pub(super) fn listed<T: ToString>(agents: &[T]) -> String {
 
 /// What is said of countersignatures that count for none.
 pub(super) fn uncounted(count: usize, has_roster: bool) -> String {
-    match (count, has_roster) {
-        (0, _) => String::new(),
-        (n, false) => {
-            format!(
-                "; {n} countersignatures count for none: their keys are unknown without --swarm"
-            )
-        }
-        (n, true) => format!("; {n} countersignatures count for none: no known key made them"),
-    }
+    let why = match (count, has_roster) {
+        (0, _) => return String::new(),
+        (_, false) => "without --swarm their keys are unknown",
+        (_, true) => "no known key made them",
+    };
+    format!("; countersignatures that count for none: {count}, {why}")
 }
 
 /// What happened, by the entry's own words.

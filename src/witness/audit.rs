@@ -67,7 +67,9 @@ pub enum AuditError {
     #[error("{0}")]
     Header(String),
     /// Too few known agents have countersigned the log.
-    #[error("{found} known agents have countersigned this log, expected at least {expected}")]
+    #[error(
+        "countersigned by {found} known agents besides its owner, expected at least {expected} (--require-cosigners)"
+    )]
     TooFewCosigners {
         /// How many have.
         found: usize,

@@ -29,6 +29,8 @@
 //! Never reads a clock. Only `folder`, `disk` and those that read logs touch files.
 
 mod audit;
+#[cfg(test)]
+mod audit_tests;
 mod check;
 mod checkpoint;
 mod committed;

@@ -88,7 +88,7 @@ fn write_messages(path: &Path, messages: u64) -> Result<(), Box<dyn Error>> {
             ("n".to_owned(), n.into()),
             ("text".to_owned(), "x".repeat(256).into()),
         ]);
-        let draft = Draft::new("legal".parse()?, payload);
+        let draft = Draft::new("legal".parse::<AgentId>()?, payload);
         let random: [u8; 32] = Sha256::digest(n.to_be_bytes()).into();
         let signed = sign(
             draft,
