@@ -279,3 +279,114 @@ impl From<CheckError> for ProveError {
 
 /// Characters of an error of the JSON reader, which may quote the file.
 const MAX_DETAIL: usize = 300;
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use sha2::{Digest, Sha256};
+
+    use super::super::tests::{message, open};
+    use super::super::{COSIGNATURES_FOLDER, Log};
+    use super::*;
+    use crate::identity::KeyPair;
+
+    fn key(id: &str) -> KeyPair {
+        KeyPair::from_secret(&Sha256::digest(format!("ifswarm fixture key: {id}")).into())
+    }
+
+    /// The folder of a log of `size` entries with a checkpoint over all but the last.
+    fn folder(root: &Path, size: u64) -> PathBuf {
+        let mut log: Log = open(root).unwrap();
+        for n in log.len()..size - 1 {
+            log.append(message(n));
+        }
+        log.commit().unwrap();
+        let secured = log.committed().secure().unwrap();
+        secured.checkpoint(&key("finance")).unwrap();
+        log.append(message(size));
+        log.close().unwrap();
+        root.join("five-agent/finance")
+    }
+
+    #[test]
+    fn every_covered_entry_can_be_proved_and_no_other() {
+        for size in 2..20 {
+            let dir = tempfile::tempdir().unwrap();
+            let folder = folder(dir.path(), size);
+            let entries = fs::read_to_string(folder.join("entries.jsonl")).unwrap();
+            for (index, line) in (0..size - 1).zip(entries.lines()) {
+                let proof = prove(&folder, index).unwrap();
+                assert_eq!((proof.index, proof.size), (index, size - 1));
+                assert_eq!(proof.entry, line);
+                let read = ProofFile::parse(proof.to_line().as_bytes()).unwrap();
+                assert_eq!(read, proof);
+                assert_eq!(read.verify(None).unwrap().size, size - 1);
+            }
+            for index in [size - 1, size, u64::MAX] {
+                let err = prove(&folder, index).unwrap_err();
+                assert!(matches!(err, ProveError::NotCovered { .. }), "{err}");
+            }
+        }
+    }
+
+    #[test]
+    fn takes_the_smallest_checkpoint_that_covers_the_entry() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = folder(dir.path(), 10);
+        let earlier = tempfile::tempdir().unwrap();
+        let other = self::folder(earlier.path(), 6);
+        fs::create_dir(folder.join(COSIGNATURES_FOLDER)).unwrap();
+        fs::copy(other.join("checkpoint"), folder.join("cosignatures/legal")).unwrap();
+        assert_eq!(prove(&folder, 4).unwrap().size, 5);
+        assert_eq!(prove(&folder, 5).unwrap().size, 9);
+        // One that does not verify is of no use.
+        fs::write(folder.join("cosignatures/macro"), "x").unwrap();
+        assert_eq!(prove(&folder, 4).unwrap().size, 5);
+    }
+
+    #[test]
+    fn no_byte_of_a_proof_can_be_changed() {
+        let dir = tempfile::tempdir().unwrap();
+        let proof = prove(&folder(dir.path(), 7), 4).unwrap();
+        let file = proof.to_line();
+        for at in 0..file.len() - 1 {
+            let mut bytes = file.clone().into_bytes();
+            bytes[at] ^= 1 << (at % 5);
+            let read = ProofFile::parse(&bytes);
+            let verified = read.and_then(|proof| proof.verify(None));
+            assert!(
+                verified.is_err(),
+                "byte {at}: {}",
+                file[at..].get(..20).unwrap_or("")
+            );
+        }
+    }
+
+    #[test]
+    fn a_log_that_was_cut_or_written_anew_proves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = folder(dir.path(), 8);
+        let entries = folder.join("entries.jsonl");
+        let text = fs::read_to_string(&entries).unwrap();
+        let short: Vec<_> = text.split_inclusive('\n').take(5).collect();
+        fs::write(&entries, short.concat()).unwrap();
+        let reason = |index| match prove(&folder, index) {
+            Err(ProveError::Audit(err)) => err.reason(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(reason(2), Some("truncated"));
+        fs::write(
+            &entries,
+            text.replacen("\"sequence_num\":6", "\"sequence_num\":7", 1),
+        )
+        .unwrap();
+        assert_eq!(reason(2), Some("checkpoint-mismatch"));
+        fs::write(
+            &entries,
+            text.replacen("\"sequence_num\":2", "\"sequence_num\":7", 1),
+        )
+        .unwrap();
+        assert_eq!(reason(2), Some("chain-broken"));
+    }
+}
