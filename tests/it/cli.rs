@@ -338,24 +338,26 @@ fn connect(url: &str) {
     });
 }
 
-/// A server that runs until it is told to end.
-struct Running {
+/// A program that runs until it is told to end.
+pub(crate) struct Running {
     child: Child,
     stdout: BufReader<ChildStdout>,
-    stderr: ChildStderr,
+    stderr: BufReader<ChildStderr>,
 }
 
 impl Running {
     fn signal(args: &[&str]) -> Self {
-        let mut child = ifswarm()
-            .arg("signal")
-            .args(args)
+        Self::start(ifswarm().arg("signal").args(args))
+    }
+
+    pub(crate) fn start(command: &mut Command) -> Self {
+        let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
-        let stderr = child.stderr.take().unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
         Self {
             child,
             stdout,
@@ -363,13 +365,20 @@ impl Running {
         }
     }
 
-    fn line(&mut self) -> String {
+    pub(crate) fn line(&mut self) -> String {
         let mut line = String::new();
         self.stdout.read_line(&mut line).unwrap();
         line.trim_end().into()
     }
 
-    fn kill(&self, signal: &str) {
+    /// The next line of standard error.
+    pub(crate) fn error_line(&mut self) -> String {
+        let mut line = String::new();
+        self.stderr.read_line(&mut line).unwrap();
+        line.trim_end().into()
+    }
+
+    pub(crate) fn kill(&self, signal: &str) {
         // The shell's own `kill`: a machine may have no other.
         let command = format!("kill -{signal} {}", self.child.id());
         assert!(
@@ -382,7 +391,7 @@ impl Running {
         );
     }
 
-    fn end(mut self) -> (i32, String, String) {
+    pub(crate) fn end(mut self) -> (i32, String, String) {
         let (mut stdout, mut stderr) = (String::new(), String::new());
         self.stdout.read_to_string(&mut stdout).unwrap();
         self.stderr.read_to_string(&mut stderr).unwrap();

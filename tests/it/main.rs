@@ -7,11 +7,13 @@
 mod admission;
 mod cli;
 mod cli_verify;
+mod cli_witness;
 mod conversation;
 mod fixtures;
 mod fuzz;
 mod hostile_server;
 mod interop;
+mod interop_checkpoint;
 mod interop_witness;
 mod layers;
 mod live;
@@ -24,3 +26,4 @@ mod raw;
 mod raw_peer;
 mod sdp_fixtures;
 mod support;
+mod witness_fixtures;
