@@ -138,9 +138,8 @@ impl Tail {
 
 /// An entry for people: number, time, event, peer, and the beginning of what else it says.
 fn human(line: &str) -> String {
-    let entry = match serde_json::from_str::<Value>(line) {
-        Ok(entry @ Value::Object(_)) => entry,
-        _ => return format!("     ?  no entry: {}\n", one_line(line, MAX_METADATA)),
+    let Ok(entry @ Value::Object(_)) = serde_json::from_str(line) else {
+        return format!("     ?  no entry: {}\n", one_line(line, MAX_METADATA));
     };
     let text = |name: &str| {
         let text = entry.get(name).and_then(Value::as_str).unwrap_or("-");

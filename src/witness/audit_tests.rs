@@ -264,7 +264,7 @@ fn a_forged_countersignature_counts_for_none_and_a_forged_checkpoint_fails() {
         place: "checkpoint".into(),
         note: note.note.replacen("\n200\n", "\n199\n", 1),
     };
-    let found = audited(&log, &[other.clone()]);
+    let found = audited(&log, std::slice::from_ref(&other));
     assert_eq!(reason(&found), Some("bad-checkpoint-signature"));
     // What is wrong with the entries is told first.
     let found = audited(&log[1..], &[other]);

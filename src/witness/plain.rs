@@ -22,7 +22,7 @@ pub(super) fn follows(line: &[u8], owner: &str, index: u64, prev_hash: &Hash) ->
     rest.skip(r#"{"agent_id":""#)?;
     rest.skip(owner)?;
     rest.skip(r#"","event":""#)?;
-    let event: Event = rest.to_quote()?.parse().ok()?;
+    let event: Event = rest.until_quote()?.parse().ok()?;
     if event == Event::LogOpened {
         return None;
     }
@@ -34,14 +34,14 @@ pub(super) fn follows(line: &[u8], owner: &str, index: u64, prev_hash: &Hash) ->
         // Inside the entry, which is the first level.
         rest.object(1)?;
     }
-    if rest.skip(r#","peer_id":""#).is_some() && !AgentId::is_valid(rest.to_quote()?) {
+    if rest.skip(r#","peer_id":""#).is_some() && !AgentId::is_valid(rest.until_quote()?) {
         return None;
     }
     rest.skip(r#","prev_hash":""#)?;
     rest.skip(str::from_utf8(&prev).ok()?)?;
     rest.skip(r#"","timestamp":""#)?;
-    rest.to_quote()?.parse::<Timestamp>().ok()?;
-    if rest.skip(r#","trace_id":""#).is_some() && !is_trace_id(rest.to_quote()?) {
+    rest.until_quote()?.parse::<Timestamp>().ok()?;
+    if rest.skip(r#","trace_id":""#).is_some() && !is_trace_id(rest.until_quote()?) {
         return None;
     }
     (rest.0 == "}").then_some(event)
@@ -62,7 +62,7 @@ impl<'a> Rest<'a> {
     }
 
     /// The text before the next quote. The callers take none with a backslash for good.
-    fn to_quote(&mut self) -> Option<&'a str> {
+    fn until_quote(&mut self) -> Option<&'a str> {
         let (text, rest) = self.0.split_once('"')?;
         self.0 = rest;
         Some(text)
@@ -110,7 +110,7 @@ impl<'a> Rest<'a> {
         let mut last = None;
         loop {
             self.skip("\"")?;
-            let name = self.to_quote()?;
+            let name = self.until_quote()?;
             // In ASCII the order of bytes is that of UTF-16. Escapes are left to the whole way.
             let is_plain = name
                 .bytes()
@@ -169,11 +169,10 @@ impl<'a> Rest<'a> {
         }
         self.skip("u00")?;
         let code = self.0.get(..2)?;
-        let is_needed = match code.as_bytes() {
-            [b'0', b'0'..=b'7' | b'b' | b'e' | b'f'] => true,
-            [b'1', b'0'..=b'9' | b'a'..=b'f'] => true,
-            _ => false,
-        };
+        let is_needed = matches!(
+            code.as_bytes(),
+            [b'0', b'0'..=b'7' | b'b' | b'e' | b'f'] | [b'1', b'0'..=b'9' | b'a'..=b'f']
+        );
         self.0 = &self.0[2..];
         is_needed.then_some(())
     }

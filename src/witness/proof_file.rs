@@ -147,7 +147,7 @@ impl ProofFile {
             return Err(form("`size` is not that of the checkpoint"));
         }
         let entry = read_entry(self.entry.as_bytes())
-            .map_err(|detail| BadProofFile::Form(format!("`entry`: {detail}")))?;
+            .map_err(|detail| form(&one_line(&format!("`entry`: {detail}"), MAX_DETAIL)))?;
         if entry.index != self.index || entry.agent_id != agent_id {
             return Err(form("`entry` has another `index` or `agent_id`"));
         }

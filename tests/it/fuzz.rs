@@ -58,6 +58,16 @@ fn signed_notes_hold_under_changed_input() {
 }
 
 #[test]
+fn proofs_hold_under_changed_input() {
+    fuzz("proof", &["valid_proof"], 3_000);
+}
+
+#[test]
+fn exports_hold_under_changed_input() {
+    fuzz("export", &["valid_export"], 1_000);
+}
+
+#[test]
 fn key_files_hold_under_changed_input() {
     fuzz("key_file", &[], 5_000);
 }
