@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::core::{Core, Shared, wall_clock};
+use super::countersigning::Countersigning;
 use super::driver::run;
 use super::effects::Directory;
 use super::event::Subscribers;
@@ -243,14 +244,15 @@ impl Builder {
         let shared = Arc::new_cyclic(|agent| {
             Shared::new(Core {
                 me: self.id.clone(),
-                swarm: self.swarm,
                 session,
                 key,
                 keyring: Arc::new(Keyring::new(self.roster)),
                 endpoint,
                 mesh,
                 gate: Gate::new(holds),
+                countersigning: Countersigning::of(&self.swarm, &self.id, &public_key, &witness),
                 witness: Some(witness),
+                swarm: self.swarm,
                 sdp_detail: self.sdp_detail,
                 links: Links::new(agent.clone()),
                 directory: directory.clone(),

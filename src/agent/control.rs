@@ -10,6 +10,7 @@ use crate::identity::{AgentId, Session, Signature};
 use crate::mesh::{Lanes, Last, Next};
 use crate::message::{Destination, Reason, one_line, parse_strict};
 use crate::signal::MAX_REASON;
+use crate::witness::hash_text;
 
 /// One frame of the control channel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,6 +64,30 @@ pub enum Control {
         /// Over both, the agent, its session and the swarm.
         signature: Signature,
     },
+    /// A checkpoint. Of the sender's own log: its newest, to be countersigned. Of the receiver's:
+    /// what the sender has seen of it, which the receiver is asked to continue. Of another's: what
+    /// the sender was shown, and finds at odds with what it had seen.
+    Checkpoint {
+        /// The signed note.
+        note: String,
+    },
+    /// The receiver's checkpoint, countersigned by the sender.
+    Cosign {
+        /// The note with the sender's signature line.
+        note: String,
+    },
+    /// That the sender's log continues what it was. Follows the checkpoint that it leads to.
+    Consistency {
+        /// The log.
+        origin: String,
+        /// How many entries it had.
+        from: u64,
+        /// How many it has in the checkpoint.
+        to: u64,
+        /// The proof (RFC 6962, section 2.1.2); empty from nothing, and from the same.
+        #[serde(with = "hash_text")]
+        proof: Vec<[u8; 32]>,
+    },
     /// A type this version does not know; ignored and counted.
     #[serde(other, skip_serializing)]
     Unknown,
@@ -102,13 +127,14 @@ impl Control {
                 }
                 map.values().copied().max().unwrap_or(0)
             }
+            Self::Consistency { from, to, .. } => *from.max(to),
             Self::Ack { up_to: n, .. }
             | Self::Refused {
                 sequence_num: n, ..
             }
             | Self::Ping { t: n }
             | Self::Pong { t: n } => *n,
-            Self::Unknown => 0,
+            Self::Checkpoint { .. } | Self::Cosign { .. } | Self::Unknown => 0,
         };
         if greatest >= INTEGERS_END {
             return Err(format!("{greatest} is not below 2^53"));
@@ -198,6 +224,34 @@ mod tests {
         assert_eq!(
             ack.to_text(),
             r#"{"type":"ack","session":"01890a5d-ac96-774b-bcce-b302099a8057","destination":"*","up_to":7}"#
+        );
+    }
+
+    #[test]
+    fn writes_the_frames_of_countersigning() {
+        let frame = Control::Consistency {
+            origin: "ifswarm-log/s/a".into(),
+            from: 3,
+            to: 4,
+            proof: vec![[0; 32]],
+        };
+        let text = frame.to_text();
+        assert_eq!(
+            text,
+            r#"{"type":"consistency","origin":"ifswarm-log/s/a","from":3,"to":4,"proof":["AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="]}"#
+        );
+        assert_eq!(Control::parse(text.as_bytes()), Ok(frame));
+        for bad in [
+            text.replace("AAAA=", "AAA="),
+            text.replace("\"to\":4", "\"to\":9007199254740992"),
+            text.replace("[\"", "[\"\",\""),
+        ] {
+            assert!(Control::parse(bad.as_bytes()).is_err(), "{bad}");
+        }
+        let text = r#"{"type":"checkpoint","note":"x"}"#;
+        assert_eq!(
+            Control::parse(text.as_bytes()).map(|frame| frame.to_text()),
+            Ok(text.to_owned())
         );
     }
 

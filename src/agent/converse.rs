@@ -189,6 +189,14 @@ impl Core {
                 last,
                 signature,
             }) => self.on_goodbye(peer, link, reason, last, signature),
+            Ok(Control::Checkpoint { note }) => self.on_checkpoint(peer, link, &note),
+            Ok(Control::Cosign { note }) => self.on_cosign(peer, link, &note),
+            Ok(Control::Consistency {
+                origin,
+                from,
+                to,
+                proof,
+            }) => self.on_consistency(peer, &origin, (from, to), &proof),
             Ok(Control::Unknown) => self.stats.unknown_control += 1,
             Err(detail) => {
                 self.stats.bad_control += 1;
@@ -284,7 +292,7 @@ impl Core {
         self.queue_control(link, &frame);
     }
 
-    fn queue_control(&mut self, link: LinkId, frame: &Control) {
+    pub(super) fn queue_control(&mut self, link: LinkId, frame: &Control) {
         let made = self.links.get(link).and_then(|link| link.made.as_ref());
         if let Some(made) = made {
             let queue = made.control.clone();

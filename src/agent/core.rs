@@ -20,6 +20,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
 
+use super::countersigning::Countersigning;
 use super::effects::{Directory, Effect};
 use super::event::{AgentEvent, Subscribers};
 use super::gate::Gate;
@@ -66,6 +67,7 @@ pub(super) struct Core {
     pub(super) on_error: OnWriteError,
     pub(super) effects: Vec<Effect>,
     pub(super) gate: Gate<Effect>,
+    pub(super) countersigning: Countersigning,
     pub(super) leaving: Option<Leaving>,
     /// What the driver sleeps until.
     pub(super) armed: Instant,
@@ -77,7 +79,10 @@ pub(super) struct Core {
 /// On the way out.
 pub(super) struct Leaving {
     pub(super) reason: String,
+    /// Until when acknowledgements are waited for.
     pub(super) deadline: Instant,
+    /// Until when cosignatures are.
+    pub(super) countersigned_by: Instant,
     pub(super) why: Option<AgentError>,
 }
 
@@ -133,7 +138,11 @@ impl Shared {
 impl Core {
     /// When something is due.
     pub(super) fn deadline(&self) -> Instant {
-        let leaving = self.leaving.as_ref().map(|leaving| leaving.deadline);
+        let leaving = self.leaving.as_ref();
+        let leaving = leaving.map(|leaving| match leaving.countersigned_by > self.now {
+            true => leaving.countersigned_by.min(leaving.deadline),
+            false => leaving.deadline,
+        });
         [
             self.mesh.timeout(),
             self.links.candidates_due(),
@@ -150,7 +159,10 @@ impl Core {
         self.leaving.as_ref().is_some_and(|leaving| {
             // Who has said goodbye acknowledges nothing any more.
             let awaited = |peer: &PeerView| peer.unacked > 0 && peer.state != PeerState::Gone;
-            leaving.deadline <= self.now || !self.mesh.peers().any(|peer| awaited(&peer))
+            let countersigned =
+                leaving.countersigned_by <= self.now || self.countersigning.is_settled();
+            let acknowledged = !self.mesh.peers().any(|peer| awaited(&peer));
+            leaving.deadline <= self.now || acknowledged && countersigned
         })
     }
 
@@ -159,8 +171,12 @@ impl Core {
             self.leaving = Some(Leaving {
                 reason: reason.to_owned(),
                 deadline: self.now + grace,
+                countersigned_by: self.now + grace.min(COSIGNATURES),
                 why,
             });
+            if !grace.is_zero() {
+                self.call_for_the_last_time();
+            }
         }
     }
 
@@ -263,5 +279,7 @@ pub(super) fn wall_clock() -> Timestamp {
     Timestamp::from_unix_ms(i64::try_from(ms).unwrap_or(i64::MAX))
 }
 
+/// How long a leaving agent waits for its last checkpoint to be countersigned.
+const COSIGNATURES: Duration = Duration::from_secs(1);
 /// How long the driver sleeps when nothing is due.
 const IDLE: Duration = Duration::from_secs(3600);

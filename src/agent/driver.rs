@@ -9,6 +9,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
 use super::core::{Core, Shared};
+use super::countersigning::store;
 use super::effects::Effect;
 use super::event::AgentEvent;
 use super::{AgentError, syncer, testimony};
@@ -71,7 +72,7 @@ async fn leave(
         true => Some(syncer::secure(witness.committed()).await),
         false => None,
     };
-    let (endpoint, tasks, key, on_error) = {
+    let (endpoint, tasks, key, on_error, cosignatures) = {
         let mut core = shared.look();
         match secured.transpose() {
             Ok(secured) => core.let_go(secured.map_or(0, |secured| secured.entries())),
@@ -80,14 +81,23 @@ async fn leave(
         let endpoint = core.endpoint.clone();
         core.subscribers.end();
         let tasks = core.end_links();
-        (endpoint, tasks, core.key.clone(), core.on_error)
+        let cosignatures = core.countersigning.take_unstored();
+        let (key, on_error) = (core.key.clone(), core.on_error);
+        (endpoint, tasks, key, on_error, cosignatures)
     };
     finish(tasks).await;
     if let Some(client) = client {
         client.close().await;
     }
     endpoint.close().await;
-    let summary = syncer::blocking(move || close(witness, &key, on_error)).await?;
+    let closed = move || {
+        if let Err(err) = store(witness.folder().as_ref(), &cosignatures) {
+            // They are in the log too.
+            tracing::warn!(%err, "the last cosignatures are not in their files");
+        }
+        close(witness, &key, on_error)
+    };
+    let summary = syncer::blocking(closed).await?;
     why.map_or(Ok(summary), Err)
 }
 

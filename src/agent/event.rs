@@ -12,6 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use crate::identity::AgentId;
 use crate::mesh::CloseReason;
 use crate::message::{Destination, IfMessage, Reason, SdpReason, Verified};
+use crate::witness::Fork;
 
 /// One thing that happened to an agent.
 #[derive(Debug, Clone)]
@@ -80,6 +81,23 @@ pub enum AgentEvent {
         reason: SdpReason,
         /// What was found and what was expected: one line.
         detail: String,
+    },
+    /// A peer has countersigned a checkpoint of this agent's log.
+    Countersigned {
+        /// Who.
+        peer: AgentId,
+        /// How many entries the checkpoint covers.
+        entries: u64,
+    },
+    /// The log of an agent has two histories; of this one, where `owner` is this agent. Nobody who
+    /// knows countersigns it any more. What the agent says is as good as its signature, as before.
+    Equivocation {
+        /// Whose log it is.
+        owner: AgentId,
+        /// Who has shown what does not fit to what was seen before: the owner itself, or another.
+        shown_by: AgentId,
+        /// How it shows.
+        fork: Fork,
     },
     /// The signaling server is gone. Links live on; new ones cannot be made.
     SignalingLost,

@@ -53,11 +53,22 @@ impl<T> Gate<T> {
 
     /// An entry was made, and wants to be covered by a checkpoint.
     pub(super) fn entered(&mut self, event: Event, now: Instant) {
-        // Cosignatures are made for checkpoints: if they asked for new ones, two agents that
-        // countersign each other would never be idle.
-        if event != Event::CheckpointCosigned && !self.checkpoint_wanted {
+        if wants_cover(event) {
+            self.checkpoint_again(now);
+        }
+    }
+
+    /// There is to be another checkpoint, within a second.
+    pub(super) fn checkpoint_again(&mut self, now: Instant) {
+        if !self.checkpoint_wanted && !self.broken {
             self.checkpoint_due.get_or_insert(now + CHECKPOINT);
         }
+    }
+
+    /// There is to be a checkpoint now.
+    pub(super) fn want_checkpoint(&mut self) {
+        self.checkpoint_wanted = !self.broken;
+        self.checkpoint_due = None;
     }
 
     /// When a checkpoint is due.
@@ -121,6 +132,12 @@ impl<T> Gate<T> {
         self.held.clear();
         self.checkpoint_due = None;
     }
+}
+
+/// Whether an entry is to be covered by a checkpoint soon. What is said about checkpoints is not:
+/// two agents that countersign each other, or refuse to, would never be idle.
+pub(super) fn wants_cover(event: Event) -> bool {
+    !matches!(event, Event::CheckpointCosigned | Event::CheckpointRejected)
 }
 
 /// From an entry to the checkpoint that covers it: a second, less what signing it and waiting for

@@ -317,12 +317,14 @@ impl Core {
         if let Some(made) = &active.made {
             self.directory.insert(peer.clone(), made.messages.clone());
         }
+        self.countersigning.cosigners.up(&peer, link);
         self.state_changed(&peer, link, "up");
         self.tell(AgentEvent::PeerUp { peer, setup });
     }
 
     pub(super) fn peer_down(&mut self, peer: AgentId, link: LinkId, why: CloseReason) {
         self.directory.remove(&peer);
+        self.countersigning.peer_down(&peer);
         self.testify(testimony::peer_lost(&peer, link, why, self.wall));
         self.tell(AgentEvent::PeerDown { peer, why });
     }

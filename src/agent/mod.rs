@@ -13,11 +13,14 @@ mod builder;
 mod control;
 mod converse;
 mod core;
+mod cosigners;
+mod countersigning;
 mod driver;
 mod effects;
 mod event;
 mod gate;
 mod introduce;
+mod judging;
 mod keyring;
 mod link_task;
 mod links;
@@ -124,6 +127,12 @@ pub struct Stats {
     pub unknown_control: u64,
     /// Control frames refused.
     pub bad_control: u64,
+    /// Checkpoints of others that this agent has countersigned.
+    pub countersigned: u64,
+    /// Checkpoints of this agent that others have countersigned, each peer's counted by itself.
+    pub cosigned: u64,
+    /// Logs with two histories.
+    pub equivocations: u64,
 }
 
 /// Why a message was not sent.

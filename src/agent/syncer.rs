@@ -4,19 +4,21 @@
 //! 1. It takes what is committed, in no time, and waits until the disk has it.
 //! 2. It enters the state, which lets out everything that waited for that: however many entries
 //!    came together meanwhile wait for the next round, and share it.
-//! 3. When a checkpoint is due, it signs what the disk has.
+//! 3. When a checkpoint is due, it signs what the disk has; the peers are shown it.
 
 use std::sync::Arc;
 
 use super::core::Shared;
-use crate::witness::{Committed, Secured, WriteError};
+use super::countersigning::Round;
+use crate::identity::KeyPair;
+use crate::witness::{Committed, Secured, SignedCheckpoint, WriteError};
 
 /// Runs until the witness is taken from the agent.
 pub(super) async fn run(shared: Arc<Shared>) {
     let key = shared.look().key.clone();
     loop {
         shared.disk_wanted().await;
-        let (committed, checkpoint) = {
+        let (committed, round) = {
             let mut core = shared.look();
             let Some(committed) = core.witness.as_ref().map(|log| log.committed()) else {
                 return;
@@ -24,7 +26,8 @@ pub(super) async fn run(shared: Arc<Shared>) {
             if !core.gate.wants_the_disk() {
                 continue;
             }
-            (committed, core.gate.begin())
+            let round = core.gate.begin().then(|| core.begin_round());
+            (committed, round)
         };
         let secured = match secure(committed).await {
             Ok(secured) => secured,
@@ -35,14 +38,26 @@ pub(super) async fn run(shared: Arc<Shared>) {
         };
         let entries = secured.entries();
         shared.enter(|core| core.synced(entries));
-        if checkpoint {
+        if let Some(round) = round {
             let key = key.clone();
-            let written = blocking(move || secured.checkpoint(&key)).await;
-            if let Err(err) = written {
-                shared.enter(|core| core.checkpoint_failed(err));
-            }
+            let made = blocking(move || checkpoint(&secured, &key, round)).await;
+            shared.enter(|core| match made {
+                Ok((checkpoint, round)) => core.offer(round, &checkpoint),
+                Err(err) => core.checkpoint_failed(err),
+            });
         }
     }
+}
+
+/// Signs what the disk has, and makes ready what the peers are to be shown with it.
+fn checkpoint(
+    secured: &Secured,
+    key: &KeyPair,
+    mut round: Round,
+) -> Result<(SignedCheckpoint, Round), WriteError> {
+    let checkpoint = secured.checkpoint(key)?;
+    round.prepare(secured)?;
+    Ok((checkpoint, round))
 }
 
 /// Waits for the disk.

@@ -7,14 +7,19 @@ use super::AgentError;
 use super::core::Core;
 use super::effects::Effect;
 use super::event::AgentEvent;
+use super::gate::wants_cover;
 use crate::witness::{Entry, Log, OnWriteError, WriteError};
 
 impl Core {
     /// Makes `entry` part of the witness; it is written at the end of the round.
     pub(super) fn testify(&mut self, entry: Entry) {
         if let Some(witness) = &mut self.witness {
-            self.gate.entered(entry.event(), self.now);
-            witness.append(entry);
+            let event = entry.event();
+            self.gate.entered(event, self.now);
+            let index = witness.append(entry);
+            if wants_cover(event) {
+                self.countersigning.cosigners.cover(index + 1);
+            }
         }
     }
 

@@ -162,6 +162,18 @@ impl SignedCheckpoint {
         bare
     }
 
+    /// The same with the cosignature of this peer and no other.
+    #[must_use]
+    pub fn with_cosigner_only(&self, key: &PublicKey, cosigner: &str, peer: &PublicKey) -> Self {
+        let mut one = self.clone();
+        let origin = &self.checkpoint.origin;
+        one.note.retain(|line| {
+            line.is_of(origin, key, SignatureType::Ed25519)
+                || line.is_of(cosigner, peer, SignatureType::Cosignature)
+        });
+        one
+    }
+
     /// Adds what the peer whose log is `cosigner` says of it, at `time` (seconds since 1970).
     pub fn cosign(&mut self, cosigner: &str, key: &KeyPair, time: u64) {
         let text = cosigned_text(time, self.note.text());

@@ -92,9 +92,11 @@ events! {
     PeerLost = "peer_lost",
     /// A lost peer is reached again.
     PeerRecovered = "peer_recovered",
-    /// A peer countersigned a checkpoint.
+    /// A peer countersigned a checkpoint of this log, or this agent one of another's.
     CheckpointCosigned = "checkpoint_cosigned",
-    /// A peer showed two histories.
+    /// A checkpoint or a cosignature was refused.
+    CheckpointRejected = "checkpoint_rejected",
+    /// A log has two histories.
     EquivocationDetected = "equivocation_detected",
 }
 

@@ -217,6 +217,22 @@ impl LogFolder {
         self.replace(&folder.join(file_name(peer.as_str())), &note)
     }
 
+    /// The newest checkpoint that each peer has countersigned, by file and not verified. What cannot
+    /// be read is left out: it will be replaced.
+    pub fn cosignatures(&self) -> Vec<String> {
+        let Ok(files) = fs::read_dir(self.0.path.join(COSIGNATURES_FOLDER)) else {
+            return Vec::new();
+        };
+        let notes = files.take(MAX_COSIGNATURES).filter_map(|file| {
+            let mut note = String::new();
+            let limit = MAX_NOTE as u64 + 1;
+            let file = File::open(file.ok()?.path()).ok()?;
+            file.take(limit).read_to_string(&mut note).ok()?;
+            Some(note)
+        });
+        notes.collect()
+    }
+
     /// Writes a new file beside the log, and puts it in the place of the old one.
     fn replace(&self, target: &Path, text: &str) -> Result<(), WriteError> {
         // No peer's file can be mistaken for it: those have a folder of their own.
@@ -303,6 +319,8 @@ fn open_file(path: &Path) -> io::Result<File> {
     options.mode(0o600).open(path)
 }
 
+/// Peers whose cosignatures are read: several times those of the largest swarm.
+const MAX_COSIGNATURES: usize = 4_096;
 const LOCK_FILE: &str = "lock";
 /// What will be a checkpoint or a cosignature once it is whole.
 const NEW_FILE: &str = "new";

@@ -8,6 +8,7 @@
 //!
 //! Nothing here waits for the disk but opening and closing: see [`Log::committed`].
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
@@ -15,12 +16,15 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::check::{Chain, Checker, READ_BUFFER, ReadError};
+use super::countersigned::{Countersigned, Overheard};
 use super::disk::{CheckpointFlaw, Disk};
 use super::folder::{Folder, LogFolder};
+use super::marks::Marks;
 use super::opening::{FORMAT_VERSION, Opening, origin};
+use super::tree::Hash;
 use super::{
-    Checkpoint, CheckpointError, Committed, Entry, Event, NoteError, OpenError, SignedCheckpoint,
-    WriteError,
+    Checkpoint, CheckpointError, Committed, Continuation, Entry, Event, NoteError, OpenError,
+    SignedCheckpoint, WriteError,
 };
 use crate::identity::{KeyPair, file_name};
 use crate::message::Timestamp;
@@ -37,10 +41,14 @@ pub struct Log {
     /// Lines that are not on disk yet. Grows while commits fail: a caller whose commit fails
     /// must stop what it witnesses, or give the entries up.
     pending: Vec<u8>,
+    /// Leaf hashes of what is not committed.
+    fresh: Vec<Hash>,
+    marks: Marks,
     /// None in memory.
     disk: Option<Disk>,
     dropped_bytes: u64,
     gap: Gap,
+    countersigned: Countersigned,
 }
 
 /// What there is to say of a log that was closed.
@@ -91,7 +99,9 @@ impl Log {
         let size = size.map(|signed| signed.checkpoint().size);
 
         let mut checker = Checker::noting(size);
-        let mut reader = BufReader::with_capacity(READ_BUFFER, &folder.file);
+        let mut countersigned = Countersigned::of(&origin, owner);
+        let reader = BufReader::with_capacity(READ_BUFFER, &folder.file);
+        let mut reader = Overheard::new(reader, |line| countersigned.hear(line));
         let path = || folder.entries.clone();
         let tail = checker.read(&mut reader).map_err(|err| match err {
             ReadError::Io(source) => OpenError::Io {
@@ -118,9 +128,12 @@ impl Log {
             chain: Chain::default(),
             committed: Chain::default(),
             pending: Vec::new(),
+            fresh: Vec::new(),
+            marks: Marks::default(),
             disk: Some(folder.into_disk(good, torn, covered, opening.sync)?),
             dropped_bytes: torn,
             gap: Gap::default(),
+            countersigned,
         };
         let is_new = chain.is_none();
         match chain {
@@ -146,9 +159,12 @@ impl Log {
             chain: Chain::default(),
             committed: Chain::default(),
             pending: Vec::new(),
+            fresh: Vec::new(),
+            marks: Marks::default(),
             disk: None,
             dropped_bytes: 0,
             gap: Gap::default(),
+            countersigned: Countersigned::default(),
         };
         log.append_opened(opening);
         log
@@ -167,6 +183,7 @@ impl Log {
         let prev_hash = &self.chain.last_hash;
         entry.write_bounded(&self.owner, index, prev_hash, &mut self.pending);
         self.chain.push(&self.pending[start..]);
+        self.fresh.push(self.chain.last_hash);
         self.pending.push(b'\n');
         if self.disk.is_none() {
             self.pending.clear();
@@ -187,6 +204,7 @@ impl Log {
             disk.append(&self.pending)?;
         }
         self.committed.set(&self.chain);
+        self.fresh.drain(..).for_each(|leaf| self.marks.push(leaf));
         self.pending.clear();
         self.pending.shrink_to(KEPT_BUFFER);
         if self.gap.is_noted {
@@ -204,6 +222,7 @@ impl Log {
         self.gap.entries += lost - u64::from(self.gap.is_noted);
         self.gap.is_noted = false;
         self.chain.set(&self.committed);
+        self.fresh.clear();
         self.pending.clear();
         self.pending.shrink_to(KEPT_BUFFER);
         if let Some(disk) = &mut self.disk {
@@ -232,6 +251,24 @@ impl Log {
             tree: self.committed.tree.clone(),
             folder: self.folder(),
         }
+    }
+
+    /// Marks what is committed now, so that a proof from here is at hand later; of the earlier
+    /// marks those of `sizes` are kept.
+    pub fn mark(&mut self, sizes: &BTreeSet<u64>) {
+        self.marks.keep(sizes);
+        self.marks.set(&self.committed.tree);
+    }
+
+    /// How what is committed continues the log of `size` entries, if that was marked.
+    pub fn continuation(&self, size: u64) -> Option<Continuation> {
+        self.marks.continuation(size)
+    }
+
+    /// The newest checkpoint of each other log that this one says its owner has countersigned, as
+    /// it was read when the log was opened: origin and note.
+    pub fn countersigned(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.countersigned.notes()
     }
 
     /// How many entries are committed.

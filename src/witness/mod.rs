@@ -23,6 +23,10 @@
 //! | `folder` | the folder, its lock, and the files that are replaced whole |
 //! | `disk` | the file of the entries |
 //! | `committed` | from what is written to what is signed |
+//! | `hash_text` | hashes of a proof in JSON |
+//! | `marks` | proofs that a log continues what it was, made while it grows |
+//! | `history` | what was seen of another's log, and whether what is shown next continues it |
+//! | `countersigned` | what a log says its owner has countersigned |
 //! | `opening` | whose log it is |
 //! | `log` | [`Log`]: open, append, commit |
 //!
@@ -34,6 +38,7 @@ mod audit_tests;
 mod check;
 mod checkpoint;
 mod committed;
+mod countersigned;
 #[cfg(test)]
 mod crash_tests;
 mod disk;
@@ -45,7 +50,10 @@ mod evidence;
 mod export;
 mod flaw;
 mod folder;
+pub(crate) mod hash_text;
+mod history;
 mod log;
+mod marks;
 mod note;
 mod opening;
 mod path;
@@ -69,9 +77,11 @@ pub use evidence::Evidence;
 pub use export::{ExportError, Header, export};
 pub use flaw::{Flaw, Reason};
 pub use folder::{CHECKPOINT_FILE, COSIGNATURES_FOLDER, LogFolder};
+pub use history::{Equivocation, Fork, History, Judgement};
 pub use log::{Log, Summary};
+pub use marks::Continuation;
 pub use note::{NoteError, NoteSignature, SignedNote};
-pub use opening::{LogOwner, Opening, parse_origin};
+pub use opening::{LogOwner, Opening, origin, owner_of, parse_origin};
 pub use path::{BadProof, ProofPath, verify_consistency, verify_inclusion};
 pub use policy::{OnWriteError, SyncPolicy};
 pub use proof_file::{BadProofFile, ProofFile, ProveError, prove};

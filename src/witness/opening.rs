@@ -75,11 +75,18 @@ impl fmt::Display for LogOwner<'_> {
 }
 
 /// The name of a log in checkpoints (C2SP tlog-checkpoint).
-pub(super) fn origin(swarm: &SwarmName, owner: &str) -> String {
+pub fn origin(swarm: &SwarmName, owner: &str) -> String {
     format!("{ORIGIN}{swarm}/{owner}")
 }
 
-/// The swarm and the owner of the log that has this name in checkpoints.
+/// Whose log of `swarm` has this name; none for another swarm's, or a signaling server's.
+pub fn owner_of(swarm: &SwarmName, origin: &str) -> Option<AgentId> {
+    let rest = origin.strip_prefix(ORIGIN)?;
+    let id = rest.strip_prefix(swarm.as_str())?.strip_prefix('/')?;
+    id.parse().ok()
+}
+
+/// The swarm and the owner, an agent or `@signal`, of the log that has this name.
 pub fn parse_origin(origin: &str) -> Option<(SwarmName, &str)> {
     // A swarm's name has no slash, an agent's may.
     let (swarm, owner) = origin.strip_prefix(ORIGIN)?.split_once('/')?;

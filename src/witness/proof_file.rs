@@ -11,13 +11,12 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
 use super::entry::{Chained, MAX_LINE};
+use super::hash_text;
 use super::opening::parse_origin;
-use super::tree::{Hash, Tree};
+use super::tree::Tree;
 use super::{
     AuditError, BadProof, CheckError, CheckpointError, KeptNote, LogName, LogReader, ProofPath,
     Vouched, kept_notes, leaf_hash, verify_inclusion,
@@ -40,8 +39,9 @@ pub struct ProofFile {
     pub entry: String,
     /// How many entries the checkpoint covers.
     pub size: u64,
-    /// The siblings on the way up, from below, in base64.
-    pub proof: Vec<String>,
+    /// The siblings on the way up, from below; in base64 each.
+    #[serde(with = "hash_text")]
+    pub proof: Vec<[u8; 32]>,
     /// The signed note, with countersignatures if it has any.
     pub checkpoint: String,
 }
@@ -151,12 +151,8 @@ impl ProofFile {
         if entry.index != self.index || entry.agent_id != agent_id {
             return Err(form("`entry` has another `index` or `agent_id`"));
         }
-        let proof = self.proof.iter().map(|hash| read_hash(hash));
-        let proof = proof
-            .collect::<Option<Vec<Hash>>>()
-            .ok_or_else(|| form("`proof` is not a list of 32 bytes in base64 each"))?;
         let leaf = leaf_hash(self.entry.as_bytes());
-        verify_inclusion(&leaf, self.index, self.size, &vouched.root, &proof)?;
+        verify_inclusion(&leaf, self.index, self.size, &vouched.root, &self.proof)?;
         Ok(vouched)
     }
 }
@@ -194,11 +190,7 @@ pub fn prove(folder: &Path, index: u64) -> Result<ProofFile, ProveError> {
         index,
         entry,
         size: vouched.size,
-        proof: path
-            .proof()
-            .iter()
-            .map(|hash| STANDARD.encode(hash))
-            .collect(),
+        proof: path.proof(),
         checkpoint: (*note).clone(),
     })
 }
@@ -254,10 +246,6 @@ fn read_entry(line: &[u8]) -> Result<Chained, String> {
     } else {
         Err("not canonical JSON (RFC 8785)".into())
     }
-}
-
-fn read_hash(text: &str) -> Option<Hash> {
-    STANDARD.decode(text).ok()?.try_into().ok()
 }
 
 fn newest(covered: Option<u64>) -> String {

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use super::note::MAX_NOTE;
-use super::opening::origin;
+use super::opening::{origin, owner_of};
 use super::{CHECKPOINT_FILE, COSIGNATURES_FOLDER, CheckpointError, LogReader, SignedCheckpoint};
 use crate::identity::{AgentId, PublicKey, Roster, SwarmName};
 use crate::message::one_line;
@@ -87,9 +87,8 @@ impl<'a> LogName<'a> {
         let Some(roster) = self.roster else {
             return Vec::new();
         };
-        let ours = origin(self.swarm, "");
         let names = signed.note().signatures().iter().map(|line| line.name());
-        let ids = names.filter_map(|name| name.strip_prefix(&ours)?.parse::<AgentId>().ok());
+        let ids = names.filter_map(|name| owner_of(self.swarm, name));
         let mut cosigners: Vec<_> = ids
             .filter(|id| {
                 // What the owner says of its own log is worth no more than its own signature.

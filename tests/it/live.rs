@@ -44,8 +44,17 @@ impl LiveSwarm {
         ids: &[&str],
         change: impl Fn(usize, Builder) -> Builder,
     ) -> Self {
-        let folder = tempfile::tempdir().unwrap();
         let admission = Admission::Rosters(BTreeMap::from([(swarm_name(), roster_of(ids))]));
+        Self::start_under(admission, ids, change).await
+    }
+
+    /// As [`start_with`](Self::start_with), under a server that admits others too.
+    pub(crate) async fn start_under(
+        admission: Admission,
+        ids: &[&str],
+        change: impl Fn(usize, Builder) -> Builder,
+    ) -> Self {
+        let folder = tempfile::tempdir().unwrap();
         let server = serve(admission).await;
         let builders = ids.iter().enumerate().map(|(place, id)| {
             let builder = builder(id, &server.url(), folder.path());

@@ -9,6 +9,7 @@ mod cli;
 mod cli_verify;
 mod cli_witness;
 mod conversation;
+mod countersigning;
 mod fixtures;
 mod fuzz;
 mod hostile_server;

@@ -31,7 +31,17 @@ pub(super) fn target(bytes: &[u8]) {
 }
 
 /// As `wire.md` lists them.
-const TYPES: [&str; 6] = ["hello", "ack", "refused", "ping", "pong", "goodbye"];
+const TYPES: [&str; 9] = [
+    "hello",
+    "ack",
+    "refused",
+    "ping",
+    "pong",
+    "goodbye",
+    "checkpoint",
+    "cosign",
+    "consistency",
+];
 const MAX_CONTROL: usize = 64 * 1024;
 /// The bound on foreign text in frames.
 const MAX_DETAIL: usize = 300;

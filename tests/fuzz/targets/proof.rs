@@ -34,10 +34,7 @@ fn proves_nothing_else(file: &ProofFile) {
         |file| file.index += 1,
         |file| file.entry = file.entry.replacen(':', ": ", 1),
         |file| file.public_key = KEY.public_key(),
-        |file| {
-            file.proof
-                .push("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=".into())
-        },
+        |file| file.proof.push([0; 32]),
     ];
     for change in change {
         let mut other = file.clone();

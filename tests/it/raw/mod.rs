@@ -2,6 +2,7 @@
 //! agent of this program would say.
 
 mod link;
+mod log;
 
 use ifswarm::identity::{KeyPair, Session};
 use ifswarm::message::{Author, Draft, Signed, Timestamp, sign};
@@ -9,6 +10,7 @@ use ifswarm::signal::{Client, ClientConfig, SdpBody, SdpFrame, SdpKind, Server, 
 use serde_json::{Value, json};
 
 pub(crate) use link::{Channel, Frame, Happened, RawLink};
+pub(crate) use log::RawLog;
 
 use crate::live::swarm_name;
 use crate::support::{FixtureAgent, bytes_of};
