@@ -3,8 +3,11 @@
 
 use std::fs;
 
-use ifswarm::witness::{self, export, prove};
+use ifswarm::witness::{self, COSIGNATURES_FOLDER, export, prove};
+use serde_json::Value;
 
+use crate::cli::{self, ifswarm};
+use crate::live::{LiveSwarm, say, within, witness_file};
 use crate::python::{lines, run};
 use crate::support::{AGENTS, FixtureAgent, fixtures_dir, roster};
 use crate::witness_fixtures::{Written, cosign, origin};
@@ -125,4 +128,70 @@ fn python_refuses_what_was_changed() {
     let key = ["--key".to_owned(), format!("{}={other}", origin("finance"))];
     let verdict = verdicts(&key, std::slice::from_ref(&checkpoint));
     assert!(verdict[0].starts_with("broken "), "{verdict:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_live_swarm_leaves_is_countersigned_and_one_log_cannot_be_cut_alone() {
+    within(async {
+        let ids = ["ann", "bob", "zoe"];
+        let mut swarm = LiveSwarm::start(&ids).await;
+        swarm.agent(0).send(say("bob", "hello")).await.unwrap();
+        swarm.agents[1].message().await;
+        // The others stay until it has gone, and countersign all that it said.
+        let ann = swarm.agents.remove(0);
+        ann.agent.shutdown("done").await.unwrap();
+        let (_, dir) = swarm.end_in_folder().await;
+
+        let roster = dir.path().join("live.yaml");
+        let mut text = String::from("swarm: live\nagents:\n");
+        let mut keys = Vec::new();
+        for id in ids {
+            let key = FixtureAgent::new(id).public_key();
+            text += &format!("  - {{ id: {id}, public_key: {key} }}\n");
+            keys.extend(["--key".into(), format!("ifswarm-log/live/{id}={key}")]);
+        }
+        fs::write(&roster, text).unwrap();
+        let verify = |path: &std::path::Path, args: &[&str]| {
+            let mut command = ifswarm();
+            let command = command.args(["witness", "verify", "--json"]).arg(path);
+            let (code, stdout, _) = cli::run(command.arg("--swarm").arg(&roster).args(args));
+            let told: Value = serde_json::from_str(&stdout).unwrap();
+            (code, told["items"].as_array().unwrap().clone())
+        };
+        let folder = witness_file(dir.path(), "ann").with_file_name("");
+        let (code, told) = verify(&folder, &["--require-cosigners", "2"]);
+        assert_eq!(code, 0, "{told:?}");
+        assert_eq!(told[0]["identity"], "pinned");
+        let (code, told) = verify(dir.path(), &[]);
+        assert_eq!((code, told.len()), (0, 3), "{told:?}");
+
+        let file = |name: &str| folder.join(name).to_str().unwrap().to_owned();
+        let files = [
+            file("checkpoint"),
+            file("cosignatures/bob"),
+            file("cosignatures/zoe"),
+        ];
+        for (verdict, by) in verdicts(&keys, &files).iter().zip(["-", "bob", "zoe"]) {
+            assert!(
+                verdict.starts_with("ok checkpoint ifswarm-log/live/ann "),
+                "{verdict}"
+            );
+            assert!(verdict.ends_with(by), "{verdict}");
+        }
+
+        // What ann can do to her own folder is found out by what the others hold.
+        fs::remove_file(folder.join("checkpoint")).unwrap();
+        fs::remove_dir_all(folder.join(COSIGNATURES_FOLDER)).unwrap();
+        let text = fs::read_to_string(file("entries.jsonl")).unwrap();
+        let few: Vec<_> = text.split_inclusive('\n').take(3).collect();
+        fs::write(file("entries.jsonl"), few.concat()).unwrap();
+        assert_eq!(verify(&folder, &[]).0, 0, "alone it is good");
+        let (code, told) = verify(dir.path(), &[]);
+        assert_eq!(
+            (code, &told[0]["reason"]),
+            (1, &"truncated".into()),
+            "{told:?}"
+        );
+    })
+    .await;
 }
