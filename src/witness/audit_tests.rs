@@ -373,16 +373,45 @@ mod evidence {
         let mut world = World::new();
         world.grow(10, 0);
         let good = world.checkpoint(&["legal"]);
-        let larger = KeptNote {
-            note: good.note.replacen("\n10\n", "\n99\n", 1),
+        let changed = |from, to| KeptNote {
+            note: good.note.replacen(from, to, 1),
             ..good.clone()
         };
-        let noise = KeptNote {
-            note: "ifswarm-log/five-agent/finance\n".into(),
-            ..good.clone()
-        };
-        let evidence = of_legal(vec![cosigned(&good), cosigned(&larger), cosigned(&noise)]);
-        let held = about(&evidence);
-        assert_eq!(held.iter().map(|v| v.size).collect::<Vec<_>>(), [10]);
+        for bad in [changed("\n10\n", "\n99\n"), changed("\n10\n", "\n")] {
+            assert_eq!(about(&of_legal(vec![cosigned(&bad)])), []);
+        }
+        // The last word counts: what an honest log wrote before is older.
+        let evidence = of_legal(vec![
+            cosigned(&changed("\n10\n", "\n99\n")),
+            cosigned(&good),
+        ]);
+        assert_eq!(about(&evidence)[0].size, 10);
+    }
+
+    #[test]
+    fn a_log_says_nothing_of_itself_and_one_of_another_key_is_another() {
+        let mut world = World::new();
+        world.grow(10, 0);
+        let note = world.checkpoint(&["legal"]);
+        let evidence = of_legal(vec![cosigned(&note)]);
+        let other = with_opening(|opening| {
+            evidence.about(&LogName {
+                agent_id: "finance",
+                swarm: opening.swarm,
+                key: key("macro").public_key(),
+                roster: None,
+            })
+        });
+        assert_eq!(other, []);
+
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = super::super::tests::open(dir.path()).unwrap();
+        log.append(cosigned(&note));
+        let path = log.path().unwrap().to_owned();
+        log.close().unwrap();
+        let mut evidence = Evidence::default();
+        with_name(|name| evidence.expect(&name));
+        evidence.gather(&path, Some(&roster())).unwrap();
+        assert_eq!(about(&evidence), []);
     }
 }

@@ -6,7 +6,8 @@
 //! that rewrote its log, is found out by these.
 //!
 //! A checkpoint counts by its log's own signature, whoever keeps it: the log that it stands in
-//! may be broken, and nothing here is believed but signatures.
+//! may be broken, and nothing here is believed but signatures. What a log holds of another is as
+//! good as its owner: of an honest one the last word is the newest, so that only this is verified.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -17,47 +18,49 @@ use serde_json::{Map, Value};
 
 use super::check::READ_BUFFER;
 use super::entry::{Chained, MAX_LINE};
+use super::note::MAX_NOTE;
 use super::opening::origin;
 use super::{Event, KeptNote, LogName, Vouched};
 use crate::identity::{PublicKey, Roster, SwarmName};
 use crate::message::parse_strict;
 
-/// The checkpoints that logs hold of other logs. Memory for three of each pair.
+/// The checkpoints that logs hold of other logs: at most three for each pair.
 #[derive(Debug, Default)]
 pub struct Evidence {
-    about: HashMap<Named, Subject>,
+    /// By the name of the log. Two logs of one name are of two runs, under different keys.
+    about: HashMap<String, Vec<Subject>>,
 }
 
-/// A log, and under which key.
-type Named = (String, PublicKey);
-
+/// A log of which checkpoints are looked for.
 #[derive(Debug)]
 struct Subject {
     agent_id: String,
     swarm: SwarmName,
-    /// What each holder has, by its name.
-    held: BTreeMap<String, Held>,
+    key: PublicKey,
+    held: Vec<Vouched>,
 }
 
-/// What one log holds of another.
+/// What one log says last of another; nothing of it is verified.
 #[derive(Debug, Default)]
-struct Held {
-    /// The newest that it has countersigned.
-    cosigned: Option<Vouched>,
-    /// The two newest that it found to contradict.
-    contradicting: Vec<Vouched>,
+struct LastWord {
+    /// The checkpoint that it has countersigned.
+    cosigned: Option<KeptNote>,
+    /// Two that contradict each other.
+    contradicting: Vec<KeptNote>,
 }
 
 impl Evidence {
     /// Makes checkpoints of this log be looked for.
     pub fn expect(&mut self, name: &LogName<'_>) {
-        self.about
-            .entry((name.origin(), name.key))
-            .or_insert_with(|| Subject {
+        let subjects = self.about.entry(name.origin()).or_default();
+        if subjects.iter().all(|subject| subject.key != name.key) {
+            subjects.push(Subject {
                 agent_id: name.agent_id.into(),
                 swarm: name.swarm.clone(),
-                held: BTreeMap::new(),
+                key: name.key,
+                held: Vec::new(),
             });
+        }
     }
 
     /// Takes what the log at `path` holds of the expected ones. Reads it without checking it.
@@ -65,7 +68,36 @@ impl Evidence {
     /// # Errors
     /// What the operating system said.
     pub fn gather(&mut self, path: &Path, roster: Option<&Roster>) -> io::Result<()> {
+        for (about, word) in self.last_words(path)? {
+            for subject in self.about.get_mut(&about).into_iter().flatten() {
+                let name = LogName {
+                    agent_id: &subject.agent_id,
+                    swarm: &subject.swarm,
+                    key: subject.key,
+                    roster,
+                };
+                let notes = word.cosigned.iter().chain(&word.contradicting);
+                // What this log's key has not signed is evidence of nothing.
+                let opened = notes.filter_map(|kept| name.open(kept).ok());
+                subject.held.extend(opened);
+            }
+        }
+        Ok(())
+    }
+
+    /// What the other logs hold of this one.
+    pub fn about(&self, name: &LogName<'_>) -> Vec<Vouched> {
+        let mut subjects = self.about.get(&name.origin()).into_iter().flatten();
+        let subject = subjects.find(|subject| subject.key == name.key);
+        subject
+            .map(|subject| subject.held.clone())
+            .unwrap_or_default()
+    }
+
+    /// What a log says last of each of the expected ones, by their names.
+    fn last_words(&self, path: &Path) -> io::Result<BTreeMap<String, LastWord>> {
         let mut reader = BufReader::with_capacity(READ_BUFFER, File::open(path)?);
+        let mut words = BTreeMap::new();
         let mut line = Vec::new();
         // All lines of a log begin alike up to the event, so that the few are found cheaply.
         let mut start = None;
@@ -86,77 +118,43 @@ impl Evidence {
             };
             let event = text.strip_prefix(start.as_slice());
             if event.is_some_and(|event| NAMES.iter().any(|name| event.starts_with(name))) {
-                self.entry(text, number, roster);
+                self.take(text, number, &mut words);
             }
         }
-        Ok(())
+        Ok(words)
     }
 
-    /// What the other logs hold of this one.
-    pub fn about(&self, name: &LogName<'_>) -> Vec<Vouched> {
-        let subject = self.about.get(&(name.origin(), name.key));
-        let held = subject.iter().flat_map(|subject| subject.held.values());
-        held.flat_map(|held| held.cosigned.iter().chain(&held.contradicting))
-            .cloned()
-            .collect()
-    }
-
-    /// Takes what an entry holds, if it is one.
-    fn entry(&mut self, line: &[u8], number: u64, roster: Option<&Roster>) {
+    /// Takes what an entry says of an expected log, if it does.
+    fn take(&self, line: &[u8], number: u64, words: &mut BTreeMap<String, LastWord>) {
         let Ok(value) = parse_strict(line, MAX_LINE) else {
             return;
         };
         let Ok(read) = Chained::from_value(value) else {
             return;
         };
-        let (Some(metadata), event) = (read.entry.metadata, read.entry.event) else {
+        let metadata = read.entry.metadata.unwrap_or_default();
+        let about = metadata.get("origin").and_then(Value::as_str);
+        let Some((about, subjects)) = about.and_then(|about| self.about.get_key_value(about))
+        else {
             return;
         };
-        let Some(about) = metadata.get("origin").and_then(Value::as_str) else {
+        // What a log holds of itself its own folder has.
+        if subjects
+            .iter()
+            .any(|subject| origin(&subject.swarm, &read.agent_id) == *about)
+        {
             return;
-        };
-        let place = format!("line {number} of the log of {}", read.agent_id);
-        let subjects = self.about.iter_mut();
-        for ((_, key), subject) in subjects.filter(|((origin, _), _)| origin == about) {
-            let own = origin(&subject.swarm, &read.agent_id);
-            // What a log holds of itself its own folder has.
-            if own == about {
-                continue;
-            }
-            let name = LogName {
-                agent_id: &subject.agent_id,
-                swarm: &subject.swarm,
-                key: *key,
-                roster,
-            };
-            let opened = notes(event, &metadata)
-                .map(|note| KeptNote {
-                    place: place.clone(),
-                    note: note.into(),
-                })
-                .filter_map(|kept| name.open(&kept).ok());
-            let opened: Vec<_> = opened.collect();
-            if !opened.is_empty() {
-                subject.held.entry(own).or_default().take(event, opened);
-            }
         }
-    }
-}
-
-impl Held {
-    fn take(&mut self, event: Event, opened: Vec<Vouched>) {
-        for vouched in opened {
-            if event == Event::EquivocationDetected {
-                self.contradicting.push(vouched);
-                continue;
-            }
-            let newest = self.cosigned.as_ref().map_or(0, |newest| newest.size);
-            if vouched.size > newest {
-                self.cosigned = Some(vouched);
-            }
+        let kept = notes(read.entry.event, &metadata).map(|note| KeptNote {
+            place: format!("line {number} of the log of {}", read.agent_id),
+            note: note.into(),
+        });
+        let kept: Vec<_> = kept.collect();
+        let word = words.entry(about.clone()).or_default();
+        match read.entry.event {
+            Event::CheckpointCosigned => word.cosigned = kept.into_iter().next(),
+            _ => word.contradicting = kept,
         }
-        let excess = self.contradicting.len().saturating_sub(2);
-        self.contradicting.drain(..excess);
     }
 }
 
@@ -168,9 +166,10 @@ fn notes(event: Event, metadata: &Map<String, Value>) -> impl Iterator<Item = &s
         _ => (None, None),
     };
     let several = several.and_then(Value::as_array).into_iter().flatten();
-    one.into_iter()
-        .chain(several.take(2))
-        .filter_map(Value::as_str)
+    let notes = one.into_iter().chain(several.take(2));
+    let notes = notes.filter_map(Value::as_str);
+    // Larger ones are none.
+    notes.filter(|note| note.len() <= MAX_NOTE)
 }
 
 /// What stands before the event in every line of a log that begins with this one.
