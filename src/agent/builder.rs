@@ -1,5 +1,6 @@
 //! How an agent is made.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,7 +18,7 @@ use super::gate::Gate;
 use super::keyring::Keyring;
 use super::links::Links;
 use super::{Agent, Stats};
-use crate::identity::{AgentId, KeyPair, Roster, Session, SwarmName};
+use crate::identity::{AgentId, KeyPair, PublicKey, Roster, Session, SwarmName};
 use crate::link::{BindError, ChannelOptions, ENOUGH_BUFFER, Endpoint, EndpointConfig, IceServer};
 use crate::mesh::{Config, Mesh, Neighbours};
 use crate::signal::{
@@ -35,6 +36,7 @@ pub struct Builder {
     trust: Trust,
     key: Option<KeyPair>,
     roster: Option<Roster>,
+    revoked: HashSet<PublicKey>,
     neighbours: Neighbours,
     addresses: Vec<IpAddr>,
     udp_port: Option<u16>,
@@ -77,6 +79,7 @@ impl Agent {
             trust: Trust::system(),
             key: None,
             roster: None,
+            revoked: HashSet::new(),
             neighbours: Neighbours::All,
             addresses: vec![IpAddr::from([127, 0, 0, 1])],
             udp_port: None,
@@ -101,7 +104,7 @@ impl Builder {
     }
 
     /// Whose certificates to believe of a server at `wss://`; by default those of the authorities
-    /// of the operating system.
+    /// of the operating system, or only those of a PEM file: [`Trust::authority`].
     #[must_use]
     pub fn trust(mut self, trust: Trust) -> Self {
         self.trust = trust;
@@ -120,6 +123,14 @@ impl Builder {
     #[must_use]
     pub fn roster(mut self, roster: Roster) -> Self {
         self.roster = Some(roster);
+        self
+    }
+
+    /// Keys that are refused whoever shows them, besides those that the roster revokes. Without a
+    /// roster they are never the first key seen.
+    #[must_use]
+    pub fn revoked(mut self, keys: impl IntoIterator<Item = PublicKey>) -> Self {
+        self.revoked.extend(keys);
         self
     }
 
@@ -246,7 +257,7 @@ impl Builder {
                 me: self.id.clone(),
                 session,
                 key,
-                keyring: Arc::new(Keyring::new(self.roster)),
+                keyring: Arc::new(Keyring::new(self.roster, self.revoked)),
                 endpoint,
                 mesh,
                 gate: Gate::new(holds),

@@ -15,7 +15,7 @@ use super::testimony;
 use crate::identity::{AgentId, LinkId, Session};
 use crate::link::{CandidateLine, Link};
 use crate::mesh::CloseReason;
-use crate::message::{Keys, SdpReason};
+use crate::message::SdpReason;
 use crate::signal::{
     Candidate, Candidates, ClientFrame, ErrorCode, ErrorFrame, Peer, RecvError, SdpBody, SdpExpect,
     SdpFrame, SdpKind, ServerFrame,
@@ -117,7 +117,7 @@ impl Core {
             me: &self.me,
             my_session: self.session,
             swarm: &self.swarm,
-            key_of: &|id| self.keyring.key_of(id),
+            key_of: &*self.keyring,
         };
         let verified = frame.verify(&expect);
         verified.map_err(|refusal| (refusal.reason, refusal.detail))

@@ -92,7 +92,8 @@ impl Keys {
             pairs.push(pair);
         }
         let keys = pairs.iter().map(KeyPair::public_key);
-        let roster = Roster::new(swarm.ids().into_iter().zip(keys))?;
+        let roster =
+            Roster::new(swarm.ids().into_iter().zip(keys))?.revoking(swarm.revoked_keys())?;
         Ok(Self {
             pairs,
             roster,
@@ -126,6 +127,19 @@ mod tests {
             err.contains("agent-02") && err.contains("key: FILE"),
             "{err}"
         );
+    }
+
+    #[test]
+    fn the_roster_of_a_run_knows_what_the_file_revokes() {
+        let mut swarm = swarm();
+        let public_key = KeyPair::from_secret(&[3; 32]).public_key();
+        let (reason, since) = (None, None);
+        swarm.revoked.push(crate::swarm::Revoked {
+            public_key,
+            reason,
+            since,
+        });
+        assert!(Keys::of(&swarm).unwrap().roster.is_revoked(&public_key));
     }
 
     #[test]

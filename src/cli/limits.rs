@@ -43,6 +43,20 @@ pub fn raise_descriptors(needed: u64) -> Result<(), LimitError> {
     resource.set(needed, hard).map_err(failed)
 }
 
+/// Lets this process have `wanted` files and sockets open, or as many as its hard limit allows.
+///
+/// # Errors
+/// [`LimitError::Io`].
+pub fn raise_descriptors_towards(wanted: u64) -> Result<(), LimitError> {
+    let (_, hard) = rlimit::Resource::NOFILE
+        .get()
+        .map_err(|source| LimitError::Io {
+            needed: wanted,
+            source,
+        })?;
+    raise_descriptors(wanted.min(hard))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -56,5 +70,8 @@ mod tests {
         let needed = u64::MAX - 1;
         let err = raise_descriptors(needed).unwrap_err();
         assert!(err.to_string().contains(&needed.to_string()), "{err}");
+        raise_descriptors_towards(needed).unwrap();
+        let (soft, hard) = rlimit::Resource::NOFILE.get().unwrap();
+        assert_eq!(soft, hard);
     }
 }

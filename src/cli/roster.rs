@@ -30,7 +30,8 @@ pub(super) fn known_keys(swarm: &Swarm) -> anyhow::Result<Known> {
             (None, None) => without_key.push(agent.id.clone()),
         }
     }
-    let roster = Roster::new(keys).map_err(unusable)?;
+    let roster = Roster::new(keys).and_then(|roster| roster.revoking(swarm.revoked_keys()));
+    let roster = roster.map_err(unusable)?;
     Ok(Known {
         roster,
         without_key,

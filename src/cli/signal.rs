@@ -10,12 +10,12 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::Globals;
 use super::failure::{Failure, impossible, unusable};
-use super::limits::raise_descriptors;
+use super::limits::{raise_descriptors, raise_descriptors_towards};
 use super::output::print;
 use super::roster::known_keys;
 use super::signal_witness::SignalWitness;
 use crate::identity::KeyPair;
-use crate::signal::{Admission, IceServer, Server, ServerConfig, ServerError};
+use crate::signal::{Admission, IceServer, Server, ServerConfig, ServerError, ServerTls};
 use crate::swarm::{Swarm, WitnessConfig};
 
 /// Run the signaling server, which introduces agents to each other
@@ -36,6 +36,12 @@ pub(crate) struct Args {
     /// A name under which agents reach this server, besides the address it listens on and localhost
     #[arg(long = "name", value_name = "HOST:PORT")]
     names: Vec<String>,
+    /// Speak wss:// and nothing else, and show this certificate (PEM, the server's own first)
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The private key of the certificate (PEM), which nobody but you can read
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
     /// The private key of the witness log [default: one made for this run]
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
@@ -55,14 +61,30 @@ pub(crate) async fn run(args: Args, _: &Globals) -> anyhow::Result<ExitCode> {
     };
 
     let mut config = ServerConfig::new(args.listen, admission(&args, swarm.as_ref())?);
+    if let (Some(cert), Some(key)) = (&args.tls_cert, &args.tls_key) {
+        config.tls = Some(ServerTls::read(cert, key).map_err(unusable)?);
+    }
     config.names = args.names;
     let mut keeping = WitnessConfig::default();
     if let Some(swarm) = &swarm {
         config.ice_servers = ice_servers(swarm);
         keeping = swarm.witness.clone();
-        // Twice, because a replaced connection lives on for a moment.
-        let connections = 2 * swarm.agents.len() + config.limits.unregistered;
-        raise_descriptors(connections as u64 + OTHER_DESCRIPTORS).map_err(impossible)?;
+    }
+    let limits = &config.limits;
+    // Those that have not registered, and those that are shaking hands.
+    let strangers = 2 * limits.unregistered;
+    match &swarm {
+        Some(swarm) => {
+            // Twice, because a replaced connection lives on for a moment.
+            let sockets = 2 * swarm.agents.len() + strangers;
+            raise_descriptors(sockets as u64 + OTHER_DESCRIPTORS).map_err(impossible)?;
+        }
+        None => {
+            // How many will come, nobody knows; what there is has to do.
+            let sockets = limits.connections + strangers;
+            let wanted = sockets as u64 + OTHER_DESCRIPTORS;
+            raise_descriptors_towards(wanted).map_err(impossible)?;
+        }
     }
     let dir = args.witness.or_else(|| keeping.dir.clone());
     let mut witness = dir.map(|dir| SignalWitness::new(dir, key, keeping));

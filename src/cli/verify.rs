@@ -19,6 +19,7 @@ use super::verify_input::{Input, inputs_of, verify_input};
 use super::verify_item::Tally;
 use super::verify_log::evidence_of;
 use crate::identity::{AgentId, PublicKey, Roster, SwarmName};
+use crate::message::Keys;
 use crate::swarm::Swarm;
 
 /// Check messages, offers and answers, witness logs and swarm files, offline
@@ -108,6 +109,17 @@ pub(super) fn read_roster(path: &Path) -> anyhow::Result<(SwarmName, Roster)> {
     Ok((swarm.name, known.roster))
 }
 
+impl Keys for Trust {
+    fn key_of(&self, id: &AgentId) -> Option<PublicKey> {
+        Self::key_of(self, id)
+    }
+
+    fn is_revoked(&self, key: &PublicKey) -> bool {
+        let roster = self.swarm.as_ref().map(|(_, roster)| roster);
+        roster.is_some_and(|roster| roster.is_revoked(key))
+    }
+}
+
 impl Trust {
     /// Whether signatures are held against known keys.
     pub(super) fn pins(&self) -> bool {
@@ -123,8 +135,11 @@ impl Trust {
         }
     }
 
-    /// Says so if `found` is not the key of `--key`.
+    /// Says so if `found` is not the key of `--key`, or is revoked.
     pub(super) fn other_than_key(&self, found: &PublicKey) -> Option<String> {
+        if self.is_revoked(found) {
+            return Some(format!("found the key {found}, which is revoked"));
+        }
         let expected = self.key.filter(|key| key != found)?;
         Some(format!(
             "found the key {found}, expected {expected} (--key)"

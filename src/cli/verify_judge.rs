@@ -89,7 +89,7 @@ pub(super) fn finish(item: Item, trust: &Trust) -> Item {
 
 fn message(bytes: &[u8], trust: &Trust) -> Item {
     let verified = if trust.pins() {
-        verify(bytes, &|id: &AgentId| trust.key_of(id))
+        verify(bytes, trust)
     } else {
         verify_integrity(bytes)
     };
@@ -161,8 +161,7 @@ fn control(bytes: &[u8]) -> Item {
 }
 
 fn sdp(frame: &SdpFrame, trust: &Trust) -> Item {
-    let key_of = |id: &AgentId| trust.key_of(id);
-    if let Err(refusal) = frame.verify_offline(trust.pins().then_some(&key_of)) {
+    if let Err(refusal) = frame.verify_offline(trust.pins().then_some(trust)) {
         return Item::bad(Kind::Sdp, refusal.reason.as_str(), refusal.detail);
     }
     if let Some((swarm, _)) = &trust.swarm

@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::verify::Trust;
 use super::verify_item::{Identity, Item, Kind};
 use crate::identity::{AgentId, PublicKey, SwarmName};
+use crate::message::revoked_note;
 use crate::witness::{
     AuditError, BadProofFile, CheckpointError, KeptNote, LogName, ProofFile, Vouched, origin_of,
     parse_origin,
@@ -193,7 +194,10 @@ impl Trust {
         }
         let known = self.key_of_log(agent_id);
         if let Some(key) = known.filter(|key| key != found) {
-            let detail = format!("found the key {found}, expected {key}, the key of {agent_id}");
+            let detail = format!(
+                "found the key {found}, expected {key}, the key of {agent_id}{}",
+                revoked_note(self, found)
+            );
             return Err(("key-mismatch", detail));
         }
         match self.other_than_key(found) {

@@ -38,6 +38,7 @@ pub use sdp_reason::SdpReason;
 pub(crate) use shape::one_line;
 pub use sign::{Author, Signed, sign};
 pub use timestamp::{InvalidTimestamp, Timestamp};
+pub(crate) use verify::revoked_note;
 pub use verify::{Keys, Verified, verify, verify_integrity};
 
 /// Bytes of the largest message that anybody accepts. Larger things go as files.

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
 use super::*;
-use crate::identity::{AgentId, KeyPair, Purpose, Roster, Session};
+use crate::identity::{AgentId, KeyPair, PublicKey, Purpose, Roster, Session};
 
 pub(super) fn id(text: &str) -> AgentId {
     text.parse().unwrap()
@@ -16,6 +16,23 @@ pub(super) fn key() -> KeyPair {
 
 fn roster() -> Roster {
     Roster::new([(id("finance"), key().public_key())]).unwrap()
+}
+
+#[test]
+fn a_refusal_says_that_the_key_it_was_shown_is_revoked() {
+    let bytes = full_value().to_string();
+    let next = KeyPair::from_secret(&[8; 32]).public_key();
+    let refusal = |agent: &str, revoked: &[PublicKey]| {
+        let roster = Roster::new([(id(agent), next)]).unwrap();
+        let roster = roster.revoking(revoked.iter().copied()).unwrap();
+        let refusal = verify(bytes.as_bytes(), &roster).unwrap_err();
+        (refusal.reason, refusal.detail.contains("revoked"))
+    };
+    let old = [key().public_key()];
+    assert_eq!(refusal("finance", &old), (Reason::KeyMismatch, true));
+    assert_eq!(refusal("finance", &[]), (Reason::KeyMismatch, false));
+    assert_eq!(refusal("legal", &old), (Reason::UnknownSource, true));
+    assert_eq!(refusal("legal", &[]), (Reason::UnknownSource, false));
 }
 
 fn object(value: Value) -> Map<String, Value> {

@@ -23,13 +23,23 @@ use crate::identity::{AgentId, PublicKey, Purpose, Roster};
 
 /// Where a verifier finds the key of an agent: a [`Roster`], or a closure.
 pub trait Keys {
-    /// The key that `id` must have signed with, if it is known.
+    /// The key that `id` must have signed with, if it is known. Never one that is revoked.
     fn key_of(&self, id: &AgentId) -> Option<PublicKey>;
+
+    /// Whether `key` is refused whoever shows it: a refusal says so.
+    fn is_revoked(&self, key: &PublicKey) -> bool {
+        let _ = key;
+        false
+    }
 }
 
 impl Keys for Roster {
     fn key_of(&self, id: &AgentId) -> Option<PublicKey> {
         Self::key_of(self, id).copied()
+    }
+
+    fn is_revoked(&self, key: &PublicKey) -> bool {
+        Self::is_revoked(self, key)
     }
 }
 
@@ -88,20 +98,34 @@ impl<T: fmt::Debug> fmt::Debug for Verified<T> {
 /// # Errors
 /// [`Refusal`] with the first reason that applies, up to [`Reason::BadSignature`].
 pub fn verify(bytes: &[u8], keys: &impl Keys) -> Result<Verified<IfMessage>, Box<Refusal>> {
+    let shown = |embedded: &[u8; 32]| {
+        PublicKey::from_bytes(embedded).map_or("", |shown| revoked_note(keys, &shown))
+    };
     check(bytes, |source, embedded| {
         let Some(key) = keys.key_of(source) else {
-            let detail = format!("`source`: found {source}, expected an agent whose key is known");
+            let note = shown(embedded);
+            let detail =
+                format!("`source`: found {source}, expected an agent whose key is known{note}");
             return Err((Reason::UnknownSource, detail));
         };
         if key.as_bytes() != embedded {
             let found = hex::encode(embedded);
+            let note = shown(embedded);
             let detail = format!(
-                "`signature.public_key`: found {found}, expected {key}, the key of {source}"
+                "`signature.public_key`: found {found}, expected {key}, the key of {source}{note}"
             );
             return Err((Reason::KeyMismatch, detail));
         }
         Ok(key)
     })
+}
+
+/// What a refusal adds about the key that was shown: whether it is revoked.
+pub(crate) fn revoked_note(keys: &dyn Keys, shown: &PublicKey) -> &'static str {
+    match keys.is_revoked(shown) {
+        true => "; the key it shows is revoked",
+        false => "",
+    }
 }
 
 /// Verifies a message under the key that it carries itself: that it is unaltered since somebody

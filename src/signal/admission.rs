@@ -117,7 +117,14 @@ impl Rules {
         let state = swarms.get(swarm);
         match &self.admission {
             Admission::Rosters(rosters) => {
-                let known = rosters.get(swarm).and_then(|r| r.key_of(agent_id));
+                let roster = rosters.get(swarm);
+                if roster.is_some_and(|roster| roster.is_revoked(public_key)) {
+                    let message = format!(
+                        "this key is revoked in swarm `{swarm}`; make another with `ifswarm keygen`, and have it put into the server's swarm file in its place"
+                    );
+                    return Err(ErrorCode::NotAdmitted.because(message));
+                }
+                let known = roster.and_then(|roster| roster.key_of(agent_id));
                 if known != Some(public_key) {
                     let message = format!(
                         "the roster of swarm `{swarm}` has no agent `{agent_id}` under this key; add it to the server's swarm file, or use the key that is in it"

@@ -21,11 +21,14 @@ use super::proof::Nonce;
 use super::room::{Arrival, ConnId, Input};
 use super::wire::MAX_FRAME;
 
-/// A socket that was accepted, with its place among the strangers.
+/// A socket that was accepted.
 pub(super) struct Accepted {
     pub(super) tcp: TcpStream,
     pub(super) from: IpAddr,
-    pub(super) place: Place,
+    /// Its place among all sockets.
+    pub(super) socket: Place,
+    /// Its place among those that are shaking hands.
+    pub(super) stranger: Place,
     /// When: registering must not take longer than `register_within` from here, all told.
     pub(super) since: Instant,
 }
@@ -44,7 +47,8 @@ pub(super) async fn serve(accepted: Accepted, hall: Arc<Hall>, mut stopped: watc
     let Accepted {
         tcp,
         from,
-        place,
+        socket: _socket,
+        stranger,
         since,
     } = accepted;
     let shaking = shake_hands(tcp, hall.tls.as_ref());
@@ -63,7 +67,7 @@ pub(super) async fn serve(accepted: Accepted, hall: Arc<Hall>, mut stopped: watc
         Ok(Err(err)) => return tracing::debug!("no WebSocket handshake: {err}"),
         Err(_) => return tracing::debug!("no WebSocket handshake in time"),
     };
-    drop(place);
+    drop(stranger);
     let mut nonce = [0; 32];
     if let Err(err) = getrandom::fill(&mut nonce) {
         return tracing::error!("no randomness for a challenge: {err}");
@@ -90,7 +94,7 @@ pub(super) async fn serve(accepted: Accepted, hall: Arc<Hall>, mut stopped: watc
     };
     let socket = converse(socket, reader, outlet, since).await;
     hall.handle(conn, Input::Closed);
-    if let Some(_place) = hall.place(from) {
+    if let Some(_stranger) = hall.stranger_place(from) {
         // Who stops the server waits for no client.
         tokio::select! {
             () = linger(socket.into_inner().into_inner()) => {}

@@ -49,6 +49,16 @@ impl Crowd {
         }
     }
 
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.all
+    }
+
+    /// How many networks they come from.
+    pub(super) fn networks(&self) -> usize {
+        self.of.len()
+    }
+
     /// Lets one more in.
     ///
     /// # Errors

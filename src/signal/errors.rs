@@ -37,7 +37,7 @@ pub enum ErrorCode {
     BadSignature,
     /// Something else than `register` came first, or nothing in time.
     NotRegistered,
-    /// The roster has no such agent under this key.
+    /// The roster has no such agent under this key, or revokes it.
     NotAdmitted,
     /// Without a roster: the id is bound to another key.
     IdTaken,

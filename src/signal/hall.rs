@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::admission::{Limits, Rules};
+use super::census::Census;
 use super::crowd::{Crowd, Network};
 use super::notes::WitnessNote;
 use super::room::{Arrival, ConnId, Effect, Input, Room};
@@ -24,8 +25,10 @@ pub(super) struct Hall {
     state: Mutex<State>,
     pub(super) limits: Limits,
     pub(super) tls: Option<ServerTls>,
-    /// Sockets that are no connection of the room: shaking hands, or being closed kindly.
-    strangers: Mutex<Crowd>,
+    /// All sockets, until they are closed.
+    sockets: Arc<Mutex<Crowd>>,
+    /// Those that are no connection of the room: shaking hands, or being closed kindly.
+    strangers: Arc<Mutex<Crowd>>,
 }
 
 struct State {
@@ -58,9 +61,9 @@ pub(super) struct Outlet {
     pub(super) closed: oneshot::Receiver<()>,
 }
 
-/// A stranger's place, given back when dropped.
+/// A place in a crowd, given back when dropped.
 pub(super) struct Place {
-    hall: Arc<Hall>,
+    crowd: Arc<Mutex<Crowd>>,
     network: Network,
 }
 
@@ -82,11 +85,18 @@ impl Hall {
         };
         state.apply(effects);
         let strangers = Crowd::new(limits.unregistered, limits.unregistered_per_address);
+        let sockets = Crowd::new(
+            limits.connections.saturating_add(limits.unregistered),
+            limits
+                .connections_per_address
+                .saturating_add(limits.unregistered_per_address),
+        );
         Self {
             state: Mutex::new(state),
             limits,
             tls,
-            strangers: Mutex::new(strangers),
+            sockets: Arc::new(Mutex::new(sockets)),
+            strangers: Arc::new(Mutex::new(strangers)),
         }
     }
 
@@ -97,14 +107,25 @@ impl Hall {
         state.queues.clear();
     }
 
+    /// A place for a socket, if there is one.
+    pub(super) fn socket_place(&self, address: IpAddr) -> Option<Place> {
+        Place::of(&self.sockets, address)
+    }
+
     /// A place for a socket that is no connection of the room, if there is one.
-    pub(super) fn place(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
-        let network = address.into();
-        let entered = self.strangers().enter(network);
-        entered.is_ok().then(|| Place {
-            hall: Arc::clone(self),
-            network,
-        })
+    pub(super) fn stranger_place(&self, address: IpAddr) -> Option<Place> {
+        Place::of(&self.strangers, address)
+    }
+
+    /// What is held at the moment.
+    pub(super) fn census(&self) -> Census {
+        let state = self.lock();
+        Census {
+            sockets: lock(&self.sockets).len(),
+            strangers: lock(&self.strangers).len(),
+            queues: state.queues.len(),
+            ..state.room.census()
+        }
     }
 
     pub(super) fn enter(&self, arrival: Arrival) -> Option<Outlet> {
@@ -145,18 +166,25 @@ impl Hall {
         // A witness that panicked must not take every connection with it.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    fn strangers(&self) -> MutexGuard<'_, Crowd> {
-        self.strangers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+impl Place {
+    fn of(crowd: &Arc<Mutex<Crowd>>, address: IpAddr) -> Option<Self> {
+        let network = address.into();
+        lock(crowd).enter(network).ok()?;
+        let crowd = Arc::clone(crowd);
+        Some(Self { crowd, network })
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.hall.strangers().leave(self.network);
+        lock(&self.crowd).leave(self.network);
     }
+}
+
+fn lock(crowd: &Mutex<Crowd>) -> MutexGuard<'_, Crowd> {
+    crowd.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl State {

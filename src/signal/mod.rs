@@ -8,6 +8,7 @@
 mod address;
 mod admission;
 mod bucket;
+mod census;
 mod client;
 mod connect;
 mod connection;
@@ -29,6 +30,7 @@ mod tls;
 mod wire;
 
 pub use admission::{Admission, Limits};
+pub use census::Census;
 pub use client::{Client, ClientConfig, ClientSender, RecvError, SendError};
 pub use connect::ConnectError;
 pub use errors::{ErrorCode, ErrorFrame, FrameError, FrameReason};
@@ -46,9 +48,13 @@ pub use wire::{
 #[cfg(test)]
 mod admission_tests;
 #[cfg(test)]
+mod refusal_tests;
+#[cfg(test)]
 mod room_tests;
 #[cfg(test)]
 mod socket_tests;
+#[cfg(test)]
+mod test_sockets;
 #[cfg(test)]
 mod test_world;
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! Files of certificates and keys (PEM, RFC 7468): read, and what is wrong with them in words.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use rustls::pki_types::pem::{Error, PemObject};
@@ -11,7 +12,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 #[derive(Debug, thiserror::Error)]
 pub enum PemError {
     /// The file cannot be read.
-    #[error("{path}: {source}", path = .path.display())]
+    #[error("{path}: cannot be read: {source}", path = .path.display())]
     Read {
         /// The file.
         path: PathBuf,
@@ -47,6 +48,14 @@ pub enum PemError {
         /// The file.
         path: PathBuf,
     },
+    /// Somebody else may read the private key (mode other than 0600 or stricter).
+    #[error("{path} can be read by others (mode {mode:03o}): run `chmod 600 {path}`", path = .path.display())]
+    TooOpen {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
     /// Certificate and key are of two pairs.
     #[error(
         "the private key {key} does not belong to the certificate {cert}: give the two that were made together, the server's own certificate first in its file",
@@ -79,22 +88,30 @@ impl PemError {
 
 /// All certificates of a file, at least one.
 pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, PemError> {
-    let found = items(path)?;
+    let (found, _) = items(path)?;
     if found.is_empty() {
         return Err(PemError::NoCertificate { path: path.into() });
     }
     Ok(found)
 }
 
-/// The first private key of a file.
+/// The first private key of a file that nobody but its owner can read.
 pub(super) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, PemError> {
-    let found = items(path)?.into_iter().next();
-    found.ok_or_else(|| PemError::NoKey { path: path.into() })
+    let (found, meta) = items(path)?;
+    // What is no key at all is told as that, whoever can read it.
+    let first = found.into_iter().next();
+    let key = first.ok_or_else(|| PemError::NoKey { path: path.into() })?;
+    let mode = meta.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        let path = path.into();
+        return Err(PemError::TooOpen { path, mode });
+    }
+    Ok(key)
 }
 
 /// What there is of one kind in a PEM file; none is no error if there is anything else.
-fn items<T: PemObject>(path: &Path) -> Result<Vec<T>, PemError> {
-    let bytes = read(path).map_err(|source| PemError::Read {
+fn items<T: PemObject>(path: &Path) -> Result<(Vec<T>, Metadata), PemError> {
+    let (bytes, meta) = read(path).map_err(|source| PemError::Read {
         path: path.into(),
         source,
     })?;
@@ -109,19 +126,19 @@ fn items<T: PemObject>(path: &Path) -> Result<Vec<T>, PemError> {
     if found.is_empty() && !bytes.split(|byte| *byte == b'\n').any(begins) {
         return Err(not_pem("no line begins with `-----BEGIN`".into()));
     }
-    Ok(found)
+    Ok((found, meta))
 }
 
-fn read(path: &Path) -> io::Result<Vec<u8>> {
+fn read(path: &Path) -> io::Result<(Vec<u8>, Metadata)> {
     let mut bytes = Vec::new();
-    File::open(path)?
-        .take(MAX_FILE + 1)
-        .read_to_end(&mut bytes)?;
+    let file = File::open(path)?;
+    let meta = file.metadata()?;
+    file.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_FILE {
         let message = format!("larger than the {MAX_FILE} bytes that certificates and keys need");
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
     }
-    Ok(bytes)
+    Ok((bytes, meta))
 }
 
 /// The library would print bytes as numbers.

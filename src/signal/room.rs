@@ -12,6 +12,7 @@ use serde_json::json;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::admission::{Admission, Member, Rules, Swarm};
+use super::census::Census;
 use super::crowd::{Crowd, Full, Network};
 use super::errors::{ErrorCode, ErrorFrame};
 use super::notes::{Refusals, WitnessNote};
@@ -141,6 +142,21 @@ impl Room {
             }
         }
         std::mem::take(&mut self.effects)
+    }
+
+    /// What of it is held here.
+    pub(super) fn census(&self) -> Census {
+        let swarms = self.swarms.values();
+        Census {
+            // Both, so that what one of them forgets shows.
+            connections: self.conns.len().max(self.connected.len()),
+            unregistered: self.unregistered.len(),
+            addresses: self.connected.networks().max(self.unregistered.networks()),
+            swarms: self.swarms.len(),
+            agents: swarms.clone().map(|swarm| swarm.members.len()).sum(),
+            bound_ids: swarms.map(|swarm| swarm.pins.len()).sum(),
+            ..Census::default()
+        }
     }
 
     /// Whether the connection was made and not closed since.

@@ -12,7 +12,7 @@ use super::wire::MAX_SDP;
 use crate::identity::{
     AgentId, KeyPair, LinkId, PublicKey, Purpose, Session, Signature, SwarmName,
 };
-use crate::message::{SdpReason, canonical};
+use crate::message::{Keys, SdpReason, canonical, revoked_note};
 use crate::swarm::SdpDetail;
 
 /// Offer or answer (RFC 8829).
@@ -73,7 +73,7 @@ pub struct SdpFrame {
 }
 
 /// Looks up the key that an agent is known under: the roster's, or the one pinned at first sight.
-pub type KeyOf<'a> = &'a dyn Fn(&AgentId) -> Option<PublicKey>;
+pub type KeyOf<'a> = &'a dyn Keys;
 
 /// What the receiver of an offer or answer knows.
 #[derive(Clone, Copy)]
@@ -165,19 +165,22 @@ impl SdpFrame {
     /// # Errors
     /// [`SdpRefusal`] with `unknown-source`, `key-mismatch` or `bad-signature`.
     pub fn verify_offline(&self, key_of: Option<KeyOf<'_>>) -> Result<(), SdpRefusal> {
-        if let Some(key_of) = key_of {
-            let known = key_of(&self.from).ok_or_else(|| {
+        if let Some(keys) = key_of {
+            let note = || revoked_note(keys, &self.public_key);
+            let known = keys.key_of(&self.from).ok_or_else(|| {
                 refusal(
                     SdpReason::UnknownSource,
-                    format!("no key is known for `{}`", self.from),
+                    format!("no key is known for `{}`{}", self.from, note()),
                 )
             })?;
             if known != self.public_key {
                 return Err(refusal(
                     SdpReason::KeyMismatch,
                     format!(
-                        "`{}` is known under {known}, not {}",
-                        self.from, self.public_key
+                        "`{}` is known under {known}, not {}{}",
+                        self.from,
+                        self.public_key,
+                        note()
                     ),
                 ));
             }
@@ -347,7 +350,7 @@ mod tests {
             me: &me,
             my_session: session(2),
             swarm: &"five".parse().unwrap(),
-            key_of: &|id| (id.as_str() == "a").then(|| key(1).public_key()),
+            key_of: &|id: &AgentId| (id.as_str() == "a").then(|| key(1).public_key()),
         };
         frame.verify(&expect).err().map(|refusal| refusal.reason)
     }

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 
 use super::address::Names;
 use super::admission::{Admission, Limits, Rules};
+use super::census::Census;
 use super::connection::{self, Accepted};
 use super::hall::Hall;
 use super::notes::WitnessNote;
@@ -51,6 +52,7 @@ pub struct WitnessSink {
 pub struct Server {
     local_addr: SocketAddr,
     secured: bool,
+    hall: Arc<Hall>,
     shutdown: watch::Sender<bool>,
     /// One task, which owns all the others.
     task: JoinSet<()>,
@@ -160,10 +162,11 @@ impl Server {
         ));
         let (shutdown, stopped) = watch::channel(false);
         let mut task = JoinSet::new();
-        task.spawn(accept(listener, hall, stopped));
+        task.spawn(accept(listener, Arc::clone(&hall), stopped));
         Ok(Self {
             local_addr,
             secured,
+            hall,
             shutdown,
             task,
         })
@@ -178,6 +181,11 @@ impl Server {
     pub fn url(&self) -> String {
         let scheme = if self.secured { "wss" } else { "ws" };
         format!("{scheme}://{}", self.local_addr)
+    }
+
+    /// What it holds at the moment. For watching it: it may have changed already.
+    pub fn census(&self) -> Census {
+        self.hall.census()
     }
 
     /// Stops listening, closes every connection and waits until all are closed, about 3 s at most.
@@ -198,12 +206,14 @@ async fn accept(listener: TcpListener, hall: Arc<Hall>, stopped: watch::Receiver
             Some(_) = tasks.join_next() => {}
             accepted = listener.accept() => match accepted {
                 Ok((tcp, from)) => {
+                    let from = from.ip();
+                    let places = (hall.socket_place(from), hall.stranger_place(from));
                     // When all places are taken the newest goes: it is the cheapest to send away.
-                    let Some(place) = hall.place(from.ip()) else {
-                        tracing::debug!(%from, "too many sockets are shaking hands; dropped one");
+                    let (Some(socket), Some(stranger)) = places else {
+                        tracing::debug!(%from, "too many sockets, or too many that are shaking hands; dropped one");
                         continue;
                     };
-                    let accepted = Accepted { tcp, from: from.ip(), place, since: Instant::now() };
+                    let accepted = Accepted { tcp, from, socket, stranger, since: Instant::now() };
                     tasks.spawn(connection::serve(accepted, Arc::clone(&hall), stopped.clone()));
                 }
                 Err(err) => {

@@ -1,132 +1,18 @@
 //! Server and clients over real sockets: what only they can show.
 
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use futures_util::{SinkExt, StreamExt};
+use futures_util::SinkExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
+use super::test_sockets::*;
 use super::*;
-use crate::identity::{KeyPair, LinkId, Session};
-
-const SWARM: &str = "five";
-
-fn key(seed: u8) -> KeyPair {
-    KeyPair::from_secret(&[seed; 32])
-}
-
-fn session(ms: u64) -> Session {
-    Session::new(ms, [7; 10])
-}
-
-async fn server_with(limits: Limits) -> Server {
-    let listen: SocketAddr = "127.0.0.1:0".parse().unwrap();
-    let mut config = ServerConfig::new(listen, Admission::Open);
-    config.limits = limits;
-    Server::bind(config).await.unwrap()
-}
-
-async fn server() -> Server {
-    server_with(Limits::default()).await
-}
-
-fn config(url: String, id: &str, seed: u8) -> ClientConfig {
-    ClientConfig {
-        url,
-        swarm: SWARM.parse().unwrap(),
-        agent_id: id.parse().unwrap(),
-        key: key(seed),
-        session: session(1_700_000_000_000),
-        trust: Trust::default(),
-        connect_timeout: Duration::from_secs(10),
-    }
-}
-
-async fn join(server: &Server, id: &str, seed: u8) -> (Client, Registered) {
-    Client::connect(config(server.url(), id, seed))
-        .await
-        .unwrap()
-}
-
-fn offer(from: &str, seed: u8, to: &str) -> SdpFrame {
-    SdpFrame::sign(
-        SdpBody {
-            swarm: SWARM.parse().unwrap(),
-            from: from.parse().unwrap(),
-            to: to.parse().unwrap(),
-            session: session(1_700_000_000_000),
-            to_session: session(1_700_000_000_000),
-            link: LinkId::from_bytes([1; 8]),
-            kind: SdpKind::Offer,
-            sdp: "v=0\r\n".into(),
-        },
-        &key(seed),
-    )
-}
-
-type Raw = WebSocketStream<MaybeTlsStream<TcpStream>>;
-
-/// A client that may misbehave.
-async fn raw(server: &Server) -> Raw {
-    let url = format!("{}/v1/{SWARM}", server.url());
-    tokio_tungstenite::connect_async(url).await.unwrap().0
-}
-
-async fn raw_frame(socket: &mut Raw) -> Option<ServerFrame> {
-    loop {
-        match socket.next().await?.ok()? {
-            Message::Text(text) => return Some(ServerFrame::parse(text.as_bytes()).unwrap()),
-            Message::Close(_) => return None,
-            _ => {}
-        }
-    }
-}
-
-async fn raw_join(server: &Server, id: &str, seed: u8) -> Raw {
-    let mut socket = raw(server).await;
-    let Some(ServerFrame::Challenge { nonce, .. }) = raw_frame(&mut socket).await else {
-        panic!("no challenge")
-    };
-    let register = Register::sign(
-        SWARM.parse().unwrap(),
-        id.parse().unwrap(),
-        session(1_700_000_000_000),
-        server.local_addr().to_string(),
-        &nonce,
-        &key(seed),
-    );
-    let text = ClientFrame::Register(register).to_text();
-    socket.send(Message::text(text)).await.unwrap();
-    let answer = raw_frame(&mut socket).await;
-    assert!(
-        matches!(answer, Some(ServerFrame::Registered(_))),
-        "{answer:?}"
-    );
-    socket
-}
-
-async fn code_then_end(socket: &mut Raw) -> ErrorCode {
-    loop {
-        match raw_frame(socket).await {
-            Some(ServerFrame::Error(error)) => {
-                assert_eq!(raw_frame(socket).await, None, "the connection ends");
-                return error.code;
-            }
-            Some(_) => {}
-            None => panic!("ended without an error"),
-        }
-    }
-}
-
-async fn next(client: &mut Client) -> ServerFrame {
-    client.recv().await.unwrap().unwrap()
-}
+use crate::identity::LinkId;
 
 #[tokio::test]
 async fn two_clients_register_and_an_offer_reaches_the_other_verified() {
@@ -150,7 +36,7 @@ async fn two_clients_register_and_an_offer_reaches_the_other_verified() {
         me: &me,
         my_session: session(1_700_000_000_000),
         swarm: &SWARM.parse().unwrap(),
-        key_of: &|_| Some(key(1).public_key()),
+        key_of: &|_: &_| Some(key(1).public_key()),
     };
     assert_eq!(received.verify(&expect), Ok(()));
 

@@ -193,7 +193,9 @@ impl CertificateFault {
     fn of(fault: &CertificateError, host: &str) -> Self {
         use CertificateError as E;
         match fault {
-            E::UnknownIssuer => Self::UnknownAuthority,
+            // A bad signature: it names an authority that is trusted here, and another of that
+            // name has signed it.
+            E::UnknownIssuer | E::BadSignature => Self::UnknownAuthority,
             E::Expired | E::ExpiredContext { .. } => Self::Expired,
             E::NotValidYet | E::NotValidYetContext { .. } => Self::NotYetValid,
             E::NotValidForName => Self::OtherName {
@@ -215,11 +217,7 @@ impl CertificateFault {
 
 /// Names that a certificate is valid for; it is the server's text, so that it is cut.
 fn listed(presented: &[String]) -> String {
-    let shown: Vec<_> = presented
-        .iter()
-        .take(MAX_NAMES)
-        .map(String::as_str)
-        .collect();
+    let shown: Vec<_> = presented.iter().take(MAX_NAMES).map(|n| bare(n)).collect();
     let visible = |c: char| if c.is_control() { '\u{fffd}' } else { c };
     let text: String = shown.join(", ").chars().take(300).map(visible).collect();
     match presented.len() {
@@ -227,6 +225,14 @@ fn listed(presented: &[String]) -> String {
         n if n > MAX_NAMES => format!("{text}, …"),
         _ => text,
     }
+}
+
+/// The library says `DnsName("a.example")` and `IpAddress(127.0.0.1)`.
+fn bare(name: &str) -> &str {
+    let inside = |before, after| name.strip_prefix(before)?.strip_suffix(after);
+    inside("DnsName(\"", "\")")
+        .or_else(|| inside("IpAddress(", ")"))
+        .unwrap_or(name)
 }
 
 fn system_authorities() -> Result<Arc<ClientConfig>, String> {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::Fault;
 use super::field::{Field, Members, unique};
+use super::revoked::{PublicHalf, Revocations};
 use super::yaml::{Kind, Node};
 use super::{
     ChannelConfig, Expect, ExpectedLinks, MAX_AGENTS, MIN_AGENTS, Probe, SdpDetail, SignalConfig,
@@ -12,8 +13,13 @@ use super::{
 use crate::identity::{AgentId, InvalidKey, PublicKey};
 use crate::witness::{OnWriteError, SyncPolicy};
 
-/// The swarm that `root` describes; paths in it are relative to `folder`.
-pub(super) fn swarm(root: &Node, folder: &Path) -> Result<Swarm, Fault> {
+/// The swarm that `root` describes; paths in it are relative to `folder`, and `public_half` looks
+/// into the key files they name.
+pub(super) fn swarm(
+    root: &Node,
+    folder: &Path,
+    public_half: PublicHalf<'_>,
+) -> Result<Swarm, Fault> {
     let root = Field::root(root);
     if let Kind::Null = root.node().kind {
         let expected = "a swarm file: at least `swarm` and `agents`";
@@ -22,11 +28,13 @@ pub(super) fn swarm(root: &Node, folder: &Path) -> Result<Swarm, Fault> {
             .help("begin with a copy of `swarms/two-agent.yaml`"));
     }
     let fields = root.members(&[
-        "swarm", "agents", "topology", "signal", "ice", "channel", "witness", "probe", "expect",
+        "swarm", "agents", "revoked", "topology", "signal", "ice", "channel", "witness", "probe",
+        "expect",
     ])?;
     let name = "a name of 1-64 characters of a-z 0-9 -";
     let name = fields.need("swarm", name)?.parse(name)?;
-    let agents = agents(fields.need("agents", "a list of agents")?, folder)?;
+    let revoked = Revocations::read(fields.get("revoked"), public_half)?;
+    let agents = agents(fields.need("agents", "a list of agents")?, folder, &revoked)?;
     let topology = fields
         .read("topology", |field| topology(field, agents.len()))?
         .unwrap_or_default();
@@ -36,6 +44,7 @@ pub(super) fn swarm(root: &Node, folder: &Path) -> Result<Swarm, Fault> {
     Ok(Swarm {
         name,
         agents,
+        revoked: revoked.list,
         topology,
         signal: fields.read("signal", signal)?.unwrap_or_default(),
         ice: fields.read("ice", ice::config)?.unwrap_or_default(),
@@ -50,7 +59,11 @@ pub(super) fn swarm(root: &Node, folder: &Path) -> Result<Swarm, Fault> {
     })
 }
 
-fn agents(field: &Field<'_>, folder: &Path) -> Result<Vec<SwarmAgent>, Fault> {
+fn agents(
+    field: &Field<'_>,
+    folder: &Path,
+    revoked: &Revocations<'_>,
+) -> Result<Vec<SwarmAgent>, Fault> {
     let items = field.list("a list of agents, such as `- id: finance`")?;
     if !(MIN_AGENTS..=MAX_AGENTS).contains(&items.len()) {
         let found = match items.len() {
@@ -65,7 +78,7 @@ fn agents(field: &Field<'_>, folder: &Path) -> Result<Vec<SwarmAgent>, Fault> {
         .collect::<Result<_, _>>()?;
     let agents: Vec<_> = members
         .iter()
-        .map(|members| agent(members, folder))
+        .map(|members| agent(members, folder, revoked))
         .collect::<Result<_, _>>()?;
 
     let fields = |name| members.iter().filter_map(move |members| members.get(name));
@@ -92,22 +105,29 @@ fn agents(field: &Field<'_>, folder: &Path) -> Result<Vec<SwarmAgent>, Fault> {
     Ok(agents)
 }
 
-fn agent(members: &Members<'_>, folder: &Path) -> Result<SwarmAgent, Fault> {
+fn agent(
+    members: &Members<'_>,
+    folder: &Path,
+    revoked: &Revocations<'_>,
+) -> Result<SwarmAgent, Fault> {
     let id =
         "an agent id: 1-128 characters of A-Z a-z 0-9 . _ : / @ -, the first a letter or digit";
     Ok(SwarmAgent {
         id: members.need("id", id)?.parse::<AgentId>(id)?,
-        role: members.read("role", role)?,
+        role: members.read("role", one_line)?,
         udp_port: members.read("udp_port", port)?,
-        public_key: members.read("public_key", public_key)?,
-        key: members.read("key", |field| path(field, folder))?,
+        public_key: members.read("public_key", |field| {
+            revoked.not_among(field, public_key(field)?)
+        })?,
+        key: members.read("key", |field| revoked.not_of(field, path(field, folder)?))?,
     })
 }
 
-fn role(field: &Field<'_>) -> Result<String, Fault> {
-    let expected = format!("one line of at most {MAX_ROLE} characters");
+/// Text for people.
+pub(super) fn one_line(field: &Field<'_>) -> Result<String, Fault> {
+    let expected = format!("one line of at most {MAX_LINE} characters");
     let text = field.text(&expected)?;
-    if text.chars().count() > MAX_ROLE || text.chars().any(char::is_control) {
+    if text.chars().count() > MAX_LINE || text.chars().any(char::is_control) {
         return Err(field.fault(expected));
     }
     Ok(text.into())
@@ -122,7 +142,7 @@ fn port(field: &Field<'_>) -> Result<u16, Fault> {
         })
 }
 
-fn public_key(field: &Field<'_>) -> Result<PublicKey, Fault> {
+pub(super) fn public_key(field: &Field<'_>) -> Result<PublicKey, Fault> {
     let expected = "64 lower-case hex digits";
     let text = field.text(expected)?;
     text.parse().map_err(|err| match err {
@@ -286,7 +306,7 @@ fn expect(field: &Field<'_>, links: usize) -> Result<Expect, Fault> {
 }
 
 /// A line that fits a terminal or two.
-const MAX_ROLE: usize = 256;
+const MAX_LINE: usize = 256;
 /// Below this not even every IFMessage within the limits of its fields fits.
 const MIN_MESSAGE: usize = 16 * 1024;
 /// The largest IFMessage.

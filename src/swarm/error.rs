@@ -78,12 +78,21 @@ pub(super) struct Fault {
     pub(super) field: String,
     /// What was found there.
     pub(super) found: String,
-    /// The node that it repeats.
-    pub(super) first: Option<usize>,
+    /// What is said of the same elsewhere.
+    pub(super) elsewhere: Option<Elsewhere>,
     /// What was expected instead.
     pub(super) expected: String,
     /// What to do about it.
     pub(super) help: Option<String>,
+}
+
+/// What is said of the same at another node.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Elsewhere {
+    /// It stands there first.
+    First(usize),
+    /// It is revoked there.
+    Revoked(usize),
 }
 
 impl Fault {
@@ -93,7 +102,12 @@ impl Fault {
     }
 
     pub(super) fn repeats(mut self, first: usize) -> Self {
-        self.first = Some(first);
+        self.elsewhere = Some(Elsewhere::First(first));
+        self
+    }
+
+    pub(super) fn revoked_at(mut self, revoked: usize) -> Self {
+        self.elsewhere = Some(Elsewhere::Revoked(revoked));
         self
     }
 
@@ -110,8 +124,12 @@ impl Fault {
             message = format!("`{field}`: ");
         }
         message += &format!("found {found}");
-        if let Some(first) = self.first {
-            message += &format!(", first on line {}", yaml::locate(text, first).line);
+        if let Some(elsewhere) = self.elsewhere {
+            let (what, at) = match elsewhere {
+                Elsewhere::First(at) => ("first", at),
+                Elsewhere::Revoked(at) => ("revoked", at),
+            };
+            message += &format!(", {what} on line {}", yaml::locate(text, at).line);
         }
         message += &format!(", expected {expected}");
         InvalidSwarm::at(yaml::locate(text, self.at), message, self.help, text, path)

@@ -51,7 +51,7 @@ impl<'a> Field<'a> {
             at: self.node.at,
             field: self.name.clone(),
             found: found.into(),
-            first: None,
+            elsewhere: None,
             expected: expected.into(),
             help: None,
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::Topology;
 use crate::identity::{AgentId, PublicKey, Roster, RosterError, SwarmName};
+use crate::message::Timestamp;
 use crate::witness::{OnWriteError, SyncPolicy};
 
 /// A swarm, checked: its ids, ports and keys are unique, its numbers within their bounds.
@@ -16,6 +17,9 @@ pub struct Swarm {
     pub name: SwarmName,
     /// At least [`MIN_AGENTS`], at most [`MAX_AGENTS`], in the order of the file.
     pub agents: Vec<SwarmAgent>,
+    /// Keys that are refused whoever shows them, in the order of the file; at most
+    /// [`MAX_REVOKED`], each once, and none an agent's.
+    pub revoked: Vec<Revoked>,
     /// Which of them are linked.
     pub topology: Topology,
     /// The embedded signaling server.
@@ -45,6 +49,17 @@ pub struct SwarmAgent {
     pub public_key: Option<PublicKey>,
     /// Its private key file, already resolved against the folder of the swarm file.
     pub key: Option<PathBuf>,
+}
+
+/// A key that is refused whoever shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revoked {
+    /// The key.
+    pub public_key: PublicKey,
+    /// Why, one line for people to read.
+    pub reason: Option<String>,
+    /// Since when, for people to read: it is refused whatever the time.
+    pub since: Option<Timestamp>,
 }
 
 /// The embedded signaling server.
@@ -165,6 +180,7 @@ impl Swarm {
         Self {
             name,
             agents: (1..=n).map(agent).collect(),
+            revoked: Vec::new(),
             topology: Topology::default(),
             signal: SignalConfig::default(),
             ice: IceConfig::default(),
@@ -189,14 +205,19 @@ impl Swarm {
     /// in the file.
     ///
     /// The inner result is an error only for a swarm that was put together by hand: one from a
-    /// file has no id and no key twice.
+    /// file has no id and no key twice, and no key that it revokes.
     pub fn roster(&self) -> Option<Result<Roster, RosterError>> {
         let agents: Option<Vec<_>> = self
             .agents
             .iter()
             .map(|agent| Some((agent.id.clone(), agent.public_key?)))
             .collect();
-        agents.map(Roster::new)
+        agents.map(|agents| Roster::new(agents)?.revoking(self.revoked_keys()))
+    }
+
+    /// The keys that are refused whoever shows them.
+    pub fn revoked_keys(&self) -> impl Iterator<Item = PublicKey> {
+        self.revoked.iter().map(|revoked| revoked.public_key)
     }
 }
 
@@ -261,5 +282,7 @@ impl Default for Expect {
 pub const MIN_AGENTS: usize = 2;
 /// A full mesh of more has half a million links, which no one host carries.
 pub const MAX_AGENTS: usize = 1_000;
+/// Every agent of the largest swarm, four times over; their lines are a third of the largest file.
+pub const MAX_REVOKED: usize = 4_096;
 /// An agent asks all of its ICE servers for every link: more only slow it down.
 pub const MAX_ICE_SERVERS: usize = 16;

@@ -5,11 +5,14 @@ use std::io::{ErrorKind, Read};
 use std::path::Path;
 
 use super::error::{InvalidSwarm, SwarmError};
+use super::revoked::PublicHalf;
 use super::text::Place;
 use super::{Swarm, check, yaml};
+use crate::identity::KeyPair;
 
 impl Swarm {
-    /// Reads and checks a swarm file.
+    /// Reads and checks a swarm file. Where it revokes keys, the key files of its agents are read
+    /// too, as far as they can be: theirs must not be among them.
     ///
     /// # Errors
     /// When it cannot be read, is larger than 1 MiB, or says something that cannot be; the error
@@ -33,22 +36,31 @@ impl Swarm {
             return Err(too_large(path));
         }
         let text = std::str::from_utf8(&bytes).map_err(|err| not_utf8(&bytes, err, path))?;
-        Self::parse(text, path)
+        let public_half = |path: &Path| Some(KeyPair::read_file(path).ok()?.public_key());
+        Self::parse_with(text, path, &public_half)
     }
 
     /// Checks the text of a swarm file. `path` is where it is from: errors name it, and paths in
-    /// the text are taken relative to its folder.
+    /// the text are taken relative to its folder. No file is read.
     ///
     /// # Errors
     /// As [`Swarm::read`], but for what the operating system says.
     pub fn parse(text: &str, path: &Path) -> Result<Self, SwarmError> {
+        Self::parse_with(text, path, &|_| None)
+    }
+
+    fn parse_with(
+        text: &str,
+        path: &Path,
+        public_half: PublicHalf<'_>,
+    ) -> Result<Self, SwarmError> {
         if text.len() > MAX_FILE {
             return Err(too_large(path));
         }
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let root = yaml::parse(text, path)?;
         let folder = path.parent().unwrap_or(Path::new(""));
-        check::swarm(&root, folder).map_err(|fault| fault.locate(text, path))
+        check::swarm(&root, folder, public_half).map_err(|fault| fault.locate(text, path))
     }
 }
 

@@ -51,6 +51,8 @@ fn a_wrong_command_line_is_2_and_help_is_0() {
             "127.0.0.1:8443",
         ),
         (&["signal", "--open", "--swarm", "x.yaml"], "--open"),
+        (&["signal", "--open", "--tls-cert", "x.pem"], "--tls-key"),
+        (&["signal", "--open", "--tls-key", "x.pem"], "--tls-cert"),
         (&["keygen", "--id", "no id"], "no id"),
         (&["--log-format", "xml", "schema", "swarm"], "json"),
         (&[], "Usage"),
@@ -346,7 +348,7 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    fn signal(args: &[&str]) -> Self {
+    pub(crate) fn signal(args: &[&str]) -> Self {
         Self::start(ifswarm().arg("signal").args(args))
     }
 

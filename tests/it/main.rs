@@ -5,7 +5,9 @@
 )]
 
 mod admission;
+mod certificates;
 mod cli;
+mod cli_checkpoints;
 mod cli_verify;
 mod cli_witness;
 mod conversation;
@@ -25,6 +27,8 @@ mod message_fixtures;
 mod python;
 mod raw;
 mod raw_peer;
+mod revocation;
 mod sdp_fixtures;
 mod support;
+mod tls;
 mod witness_fixtures;

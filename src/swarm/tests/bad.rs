@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::super::{Swarm, schema};
+use crate::identity::KeyPair;
 
 /// One wrong file of the table.
 struct Case {
@@ -154,6 +155,56 @@ fn refuses_more_agents_than_a_host_carries() {
         error_of(&swarm(1_001)),
         "swarms/bad.yaml:3:3: `agents`: found 1001 agents, expected 2 to 1000 of them\n 3 |   - id: a0\n   |   ^"
     );
+}
+
+#[test]
+fn refuses_more_revoked_keys_than_a_file_should_have() {
+    let key = |n: u32| {
+        let mut secret = [0; 32];
+        secret[..4].copy_from_slice(&n.to_le_bytes());
+        KeyPair::from_secret(&secret).public_key()
+    };
+    let lines = |n| -> String {
+        (0..n)
+            .map(|i| format!(" - public_key: {}\n", key(i)))
+            .collect()
+    };
+    let swarm = |n| format!("swarm: x\nagents: [id: a, id: b]\nrevoked:\n{}", lines(n));
+    let most = Swarm::parse(&swarm(4_096), Path::new("x.yaml")).unwrap();
+    assert_eq!(most.revoked.len(), 4_096);
+    let text = error_of(&swarm(4_097));
+    let expected = "swarms/bad.yaml:4:2: `revoked`: found 4097 keys, expected at most 4096\n";
+    assert!(text.starts_with(expected), "{text}");
+}
+
+#[test]
+fn a_key_file_whose_key_is_revoked_is_told_at_the_place_that_names_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let pair = KeyPair::from_secret(&[1; 32]);
+    pair.create_file(&folder.path().join("b.pem")).unwrap();
+    let path = folder.path().join("s.yaml");
+    let (b, other) = (
+        pair.public_key(),
+        KeyPair::from_secret(&[2; 32]).public_key(),
+    );
+    let write = |rest: &str| {
+        let agents = "swarm: x\nagents:\n  - { id: a, key: a.pem }\n  - { id: b, key: b.pem }\n";
+        std::fs::write(&path, format!("{agents}{rest}")).unwrap();
+    };
+    write(&format!("revoked:\n  - public_key: {b}\n"));
+    let text = Swarm::read(&path).unwrap_err().to_string();
+    assert_eq!(
+        text.replace(&folder.path().display().to_string(), "FOLDER"),
+        format!(
+            "FOLDER/s.yaml:4:19: `agents[1].key`: found `b.pem`, the file of the key `{b}`, revoked on line 6, expected a key that is not revoked
+ 4 |   - {{ id: b, key: b.pem }}
+   |                   ^
+help: make another key with `ifswarm keygen --out FILE`, or take this one off `revoked`"
+        )
+    );
+    // `a.pem`, which is not there, is not this file's fault: who needs the key says so.
+    write(&format!("revoked:\n  - public_key: {other}\n"));
+    assert_eq!(Swarm::read(&path).unwrap().revoked.len(), 1);
 }
 
 #[test]

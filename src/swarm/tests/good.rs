@@ -8,10 +8,11 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::super::{
-    ChannelConfig, Expect, ExpectedLinks, IceConfig, Probe, SdpDetail, SignalConfig, Swarm,
-    SwarmAgent, Topology, TurnServer, WitnessConfig, schema,
+    ChannelConfig, Expect, ExpectedLinks, IceConfig, Probe, Revoked, SdpDetail, SignalConfig,
+    Swarm, SwarmAgent, Topology, TurnServer, WitnessConfig, schema,
 };
 use crate::identity::{KeyPair, RosterError};
+use crate::message::Timestamp;
 use crate::witness::{OnWriteError, SyncPolicy};
 
 fn shipped(name: &str) -> PathBuf {
@@ -111,6 +112,29 @@ fn a_roster_needs_the_key_of_every_agent() {
 }
 
 #[test]
+fn a_roster_knows_what_the_file_revokes() {
+    let key = |seed| KeyPair::from_secret(&[seed; 32]).public_key();
+    let agents = format!(
+        "swarm: x\nagents: [{{ id: a, public_key: {} }}, {{ id: b, public_key: {} }}]\n",
+        key(1),
+        key(2)
+    );
+    let mut swarm = parse(&format!(
+        "{agents}revoked: [{{ public_key: {}, reason: stolen, since: 2026-11-20T00:00:00.000Z }}]",
+        key(3)
+    ));
+    assert_eq!(swarm.revoked[0].reason.as_deref(), Some("stolen"));
+    let since = swarm.revoked[0].since.unwrap();
+    assert_eq!(since.to_string(), "2026-11-20T00:00:00.000Z");
+    let roster = swarm.roster().unwrap().unwrap();
+    assert!(roster.is_revoked(&key(3)) && !roster.is_revoked(&key(1)));
+    // No file says so, but a program can.
+    swarm.agents[1].public_key = Some(key(3));
+    let refused = swarm.roster().unwrap();
+    assert!(matches!(refused, Err(RosterError::Revoked(id)) if id.as_str() == "b"));
+}
+
+#[test]
 fn agents_of_a_full_mesh_are_numbered_so_that_they_sort() {
     for (n, first, last) in [(2, "agent-01", "agent-02"), (100, "agent-001", "agent-100")] {
         let swarm = Swarm::full_mesh("bench".parse().unwrap(), n);
@@ -140,9 +164,14 @@ fn write(swarm: &Swarm) -> Value {
                 "public_key": agent.public_key, "key": agent.key })
     };
     let turn = |server: &TurnServer| json!({ "url": server.url, "username": server.username, "credential": server.credential });
+    let revoked = |revoked: &Revoked| {
+        json!({ "public_key": revoked.public_key, "reason": revoked.reason,
+                "since": revoked.since })
+    };
     json!({
         "swarm": swarm.name,
         "agents": swarm.agents.iter().map(agent).collect::<Vec<_>>(),
+        "revoked": swarm.revoked.iter().map(revoked).collect::<Vec<_>>(),
         "topology": match swarm.topology {
             Topology::FullMesh => json!("full-mesh"),
             Topology::HubSpoke => json!("hub-spoke"),
@@ -204,6 +233,22 @@ fn any_agents() -> impl Strategy<Value = Vec<SwarmAgent>> {
     })
 }
 
+/// Of keys that no agent of [`any_agents`] has.
+fn any_revoked() -> impl Strategy<Value = Vec<Revoked>> {
+    let revoked = (
+        proptest::option::of("[^\\p{Cc}]{0,20}"),
+        proptest::option::of(0i64..4_102_444_800_000),
+    );
+    proptest::collection::vec(revoked, 0..4).prop_map(|revoked| {
+        let checked = |(i, (reason, since)): (usize, (_, Option<i64>))| Revoked {
+            public_key: KeyPair::from_secret(&[200 + i as u8; 32]).public_key(),
+            reason,
+            since: since.map(Timestamp::from_unix_ms),
+        };
+        revoked.into_iter().enumerate().map(checked).collect()
+    })
+}
+
 fn any_witness() -> impl Strategy<Value = WitnessConfig> {
     let sdp = prop_oneof![Just(SdpDetail::Full), Just(SdpDetail::Hash)];
     let sync = prop_oneof![
@@ -241,7 +286,12 @@ fn any_swarm() -> impl Strategy<Value = Swarm> {
     let channel = (any::<bool>(), any::<Option<u16>>(), 16_384usize..=262_144);
     let probe = (1u32..=1_000_000, 1usize..=14_336, any_duration());
     let limits = proptest::array::uniform4(proptest::option::of(any_duration()));
-    let rest = (any::<bool>(), any_witness(), any::<Option<u32>>());
+    let rest = (
+        any::<bool>(),
+        any_witness(),
+        any::<Option<u32>>(),
+        any_revoked(),
+    );
     // Flow labels and zones are no part of an address to listen on.
     let listen = any::<SocketAddr>().prop_map(|a| SocketAddr::new(a.ip(), a.port()));
     let settings = (listen, ice, channel, probe, limits, rest);
@@ -257,6 +307,7 @@ fn any_swarm() -> impl Strategy<Value = Swarm> {
             Swarm {
                 name: name.parse().unwrap(),
                 agents,
+                revoked: rest.3,
                 topology,
                 signal: SignalConfig { listen },
                 ice: IceConfig {

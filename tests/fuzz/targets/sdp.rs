@@ -76,7 +76,7 @@ fn refused(frame: &SdpFrame, key_of: &dyn Fn(&AgentId) -> Option<PublicKey>) -> 
         me: &frame.to,
         my_session: frame.to_session,
         swarm: &frame.swarm,
-        key_of,
+        key_of: &key_of,
     };
     let refusal = frame.verify(&expect).err()?;
     assert_one_line(&refusal.detail, MAX_DETAIL);

@@ -90,6 +90,16 @@ fn written(swarm: &Swarm) -> String {
             line(format!("    key: {}", quoted(path(key))));
         }
     }
+    line("revoked:".into());
+    for revoked in &swarm.revoked {
+        line(format!("  - public_key: \"{}\"", revoked.public_key));
+        if let Some(reason) = &revoked.reason {
+            line(format!("    reason: {}", quoted(reason)));
+        }
+        if let Some(since) = revoked.since {
+            line(format!("    since: {since}"));
+        }
+    }
     line(match swarm.topology {
         Topology::FullMesh => "topology: full-mesh".into(),
         Topology::HubSpoke => "topology: hub-spoke".into(),
