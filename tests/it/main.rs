@@ -5,6 +5,7 @@
 )]
 
 mod admission;
+mod adversary;
 mod cli;
 mod cli_verify;
 mod conversation;
@@ -14,6 +15,7 @@ mod hostile_server;
 mod interop;
 mod interop_witness;
 mod layers;
+mod liar;
 mod live;
 mod mesh;
 mod mesh_sim;
