@@ -263,6 +263,19 @@ pub(crate) fn key_swapped(mut frame: Value) -> Vec<Value> {
     vec![frame]
 }
 
+/// The neutral point as key, with which a lax verifier takes any signature.
+pub(crate) fn key_of_small_order(mut frame: Value) -> Vec<Value> {
+    frame["public_key"] = json!(NEUTRAL);
+    frame["signature"] = json!(format!("{NEUTRAL}{:064}", 0));
+    vec![frame]
+}
+
+/// The signature with `S` plus the order of the group.
+pub(crate) fn malleable(mut frame: Value) -> Vec<Value> {
+    frame["signature"] = plus_the_order(&frame["signature"]);
+    vec![frame]
+}
+
 pub(crate) fn sender_swapped(mut frame: Value) -> Vec<Value> {
     frame["from"] = json!("eve");
     frame["public_key"] = json!(key("eve").public_key());
@@ -326,3 +339,23 @@ pub(crate) fn twice(frame: Value) -> Vec<Value> {
 fn signed_anew(frame: &Value, change: impl FnOnce(&mut SdpBody)) -> Value {
     signed_by(frame, &key(text_of(frame, "from")), change)
 }
+
+/// `S` plus the order of the group: the same equation holds (RFC 8032, section 5.1.7).
+pub(crate) fn plus_the_order(signature: &Value) -> Value {
+    let mut bytes = hex::decode(signature.as_str().unwrap()).unwrap();
+    let mut carry = 0;
+    for (byte, order) in bytes[32..].iter_mut().zip(GROUP_ORDER) {
+        let sum = u16::from(*byte) + u16::from(order) + carry;
+        *byte = sum.to_le_bytes()[0];
+        carry = sum >> 8;
+    }
+    json!(hex::encode(bytes))
+}
+
+/// The neutral point of the curve, encoded: y = 1.
+pub(crate) const NEUTRAL: &str = "0100000000000000000000000000000000000000000000000000000000000000";
+/// The order of the group, little-endian (RFC 8032, section 5.1).
+const GROUP_ORDER: [u8; 32] = [
+    0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14,
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
+];

@@ -5,7 +5,12 @@
 //! honest pair exchange a message over the link that they had before, and nobody has panicked. The
 //! table of it all is printed at the end, whether the test passes or not.
 
+mod clients;
+mod crowd;
+mod hand;
 mod messages;
+mod offers;
+mod server;
 mod signal_process;
 mod stage;
 mod table;
@@ -13,13 +18,20 @@ mod table;
 use std::panic;
 use std::sync::{Arc, Mutex};
 
+use crowd::SlowLoris;
 use stage::Play;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_attack_ends_with_a_delivered_message_a_panic_or_a_lost_honest_link() {
     let panics = watch_panics();
     let mut play = Play::begin().await;
+    let slow_loris = SlowLoris::begin(&play.stage);
     messages::play(&mut play).await;
+    offers::play(&mut play).await;
+    clients::play(&mut play).await;
+    server::play(&mut play).await;
+    crowd::refused(&mut play).await;
+    slow_loris.end(&mut play).await;
     let Play { stage, attacks } = play;
     attacks.show();
     stage.strike().await;

@@ -32,6 +32,8 @@ pub(super) struct Stage {
     pub(super) folder: TempDir,
     /// The one link of the honest pair, from the first attack to the last.
     pub(super) link: String,
+    /// How many entries the witnesses of Ann and Cid had when the act began.
+    pub(super) mark: [usize; 2],
     said: u64,
     /// What should have been delivered to Ann and to Bob by now.
     expected: [u64; 2],
@@ -69,7 +71,9 @@ impl Play {
         attack: &str,
         act: impl AsyncFnOnce(&mut Stage) -> Seen,
     ) {
+        let began = std::time::Instant::now();
         let stage = &mut self.stage;
+        stage.mark = ["ann", "cid"].map(|id| stage.entries(id));
         let scene = async {
             let seen = act(stage).await;
             let honest = stage.honest().await;
@@ -77,12 +81,11 @@ impl Play {
         };
         let scene = AssertUnwindSafe(scene).catch_unwind();
         let outcome = tokio::time::timeout(ONE_ACT, scene).await;
-        eprintln!("ACT {attack}: {:?}", outcome.as_ref().map(|o| o.as_ref().map_err(|p| words(&**p))));
+        eprintln!("ACT {attack}: {:?} {:?}", outcome.as_ref().map(|o| o.as_ref().map_err(|p| words(&**p))), began.elapsed());
         match outcome {
             Ok(Ok((seen, honest))) => self.attacks.refused(attack, by, seen, honest),
             Ok(Err(panic)) => self.failed(attack, by, &words(&*panic)),
             Err(_) => {
-                eprintln!("TAIL {:#?}", entries_of(self.stage.folder.path(), "ann").iter().rev().take(6).collect::<Vec<_>>());
                 let why = format!("nothing came of it in {} s", ONE_ACT.as_secs());
                 self.failed(attack, by, &why);
             }
@@ -114,6 +117,7 @@ impl Stage {
             ann,
             bob,
             folder,
+            mark: [0, 0],
             said: 0,
             expected: [0, 0],
         };
@@ -193,13 +197,36 @@ impl Stage {
         found.unwrap_or_else(|| panic!("no such {event} in the witness of {of}"))
     }
 
+    /// The metadata of all entries of this kind after `mark`.
+    pub(super) fn all_entries(&self, of: &str, mark: usize, event: &str) -> Vec<Value> {
+        let entries = entries_of(self.folder.path(), of).into_iter().skip(mark);
+        let matching = entries.filter(|entry| entry["event"] == event);
+        matching.map(|entry| entry["metadata"].clone()).collect()
+    }
+
+    /// Waits until the witness of `live`, which is `of`, has an entry of this kind after `mark`.
+    pub(super) async fn until_entry(
+        &self,
+        live: &mut LiveAgent,
+        of: &str,
+        mark: usize,
+        event: &str,
+    ) -> Found {
+        until_entry(self.folder.path(), live, of, mark, event).await
+    }
+
+    /// As [`until_entry`](Self::until_entry), of Ann.
+    pub(super) async fn until_ann_has(&mut self, mark: usize, event: &str) -> Found {
+        until_entry(self.folder.path(), &mut self.ann, "ann", mark, event).await
+    }
+
     /// Ends all; every witness is whole, and its process has ended as it should.
     pub(super) async fn strike(self) {
         for live in [self.ann, self.bob] {
             live.agent.shutdown("the play is over").await.unwrap();
         }
         self.server.end();
-        for id in ["ann", "bob", "cid"] {
+        for id in ["ann", "bob", "cid", "dan"] {
             read_witness(self.folder.path(), id);
         }
         let log = witness_file(self.folder.path(), SIGNAL);
@@ -225,6 +252,23 @@ pub(super) fn entry_in(
         of: of.into(),
         event: event.into(),
     })
+}
+
+/// An entry is written before the event it is about is told: so it is looked for, and then again
+/// after each event.
+async fn until_entry(
+    folder: &Path,
+    live: &mut LiveAgent,
+    of: &str,
+    mark: usize,
+    event: &str,
+) -> Found {
+    loop {
+        if let Some(found) = entry_in(folder, of, mark, event, |_| true) {
+            return found;
+        }
+        live.events.recv().await.expect("an agent that lives");
+    }
 }
 
 async fn start(id: &str, liar: &Liar, folder: &Path) -> LiveAgent {
