@@ -167,7 +167,10 @@ impl Core {
             }
             _ => {
                 tracing::warn!(code = ?error.code, message = %error.message, "the server refused");
-                if let Some(link) = error.link {
+                // A frame that nobody signed: it can end an attempt, which the server could by its
+                // silence too, and never a link that is up.
+                let is_attempt = |link| self.links.get(link).is_some_and(|l| l.setup.is_none());
+                if let Some(link) = error.link.filter(|link| is_attempt(*link)) {
                     self.close_link(link, "refused by the server");
                     self.mesh.link_closed(link, self.now);
                 }
