@@ -126,8 +126,18 @@ async fn a_swapped_fingerprint_is_found_out() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_swapped_key_is_found_out() {
     within(async {
-        is_found_out(SdpKind::Offer, liar::key_of_the_server, SdpReason::KeyMismatch).await;
-        is_found_out(SdpKind::Answer, liar::key_of_the_server, SdpReason::KeyMismatch).await;
+        is_found_out(
+            SdpKind::Offer,
+            liar::key_of_the_server,
+            SdpReason::KeyMismatch,
+        )
+        .await;
+        is_found_out(
+            SdpKind::Answer,
+            liar::key_of_the_server,
+            SdpReason::KeyMismatch,
+        )
+        .await;
         is_found_out(SdpKind::Offer, liar::key_swapped, SdpReason::KeyMismatch).await;
     })
     .await;
@@ -136,8 +146,18 @@ async fn a_swapped_key_is_found_out() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_swapped_sender_is_found_out() {
     within(async {
-        is_found_out(SdpKind::Offer, liar::sender_swapped, SdpReason::BadSignature).await;
-        is_found_out(SdpKind::Answer, liar::sender_swapped, SdpReason::BadSignature).await;
+        is_found_out(
+            SdpKind::Offer,
+            liar::sender_swapped,
+            SdpReason::BadSignature,
+        )
+        .await;
+        is_found_out(
+            SdpKind::Answer,
+            liar::sender_swapped,
+            SdpReason::BadSignature,
+        )
+        .await;
         is_found_out(SdpKind::Offer, liar::stranger, SdpReason::UnknownSource).await;
     })
     .await;
@@ -146,7 +166,12 @@ async fn a_swapped_sender_is_found_out() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_offer_without_a_signature_is_found_out() {
     within(async {
-        is_found_out(SdpKind::Offer, liar::signature_stripped, SdpReason::Unsigned).await;
+        is_found_out(
+            SdpKind::Offer,
+            liar::signature_stripped,
+            SdpReason::Unsigned,
+        )
+        .await;
         is_found_out(SdpKind::Offer, liar::spoiled, SdpReason::Schema).await;
     })
     .await;
@@ -157,8 +182,18 @@ async fn an_offer_without_a_signature_is_found_out() {
 async fn an_offer_that_was_signed_for_another_occasion_is_found_out() {
     within(async {
         is_found_out(SdpKind::Offer, liar::another_swarm, SdpReason::WrongSwarm).await;
-        is_found_out(SdpKind::Offer, liar::another_receiver, SdpReason::WrongRecipient).await;
-        is_found_out(SdpKind::Offer, liar::earlier_session, SdpReason::WrongSession).await;
+        is_found_out(
+            SdpKind::Offer,
+            liar::another_receiver,
+            SdpReason::WrongRecipient,
+        )
+        .await;
+        is_found_out(
+            SdpKind::Offer,
+            liar::earlier_session,
+            SdpReason::WrongSession,
+        )
+        .await;
     })
     .await;
 }

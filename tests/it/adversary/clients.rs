@@ -23,23 +23,47 @@ pub(super) async fn play(play: &mut Play) {
 async fn registrations(play: &mut Play) {
     type Forge = fn(&Stage, &Hand) -> String;
     let forgeries: [(&str, &str, &str, Forge); 5] = [
-        ("id takeover, under a new key", "ann", "not-admitted", |_, hand| {
-            hand.register("ann", &KeyPair::from_secret(&[7; 32]))
-        }),
-        ("id takeover, under another member's key", "ann", "not-admitted", |_, hand| {
-            hand.register("ann", &FixtureAgent::new("eve").key)
-        }),
-        ("registration replayed with an old nonce", "bob", "bad-signature", |stage, _| {
-            stage.liar.registration("bob")
-        }),
-        ("registration under a key one has not", "ann", "bad-signature", |_, hand| {
-            let eve = FixtureAgent::new("eve").key;
-            let ann = FixtureAgent::new("ann").public_key().to_string();
-            hand.register("ann", &eve).replace(&eve.public_key().to_string(), &ann)
-        }),
-        ("registration signed for another server", "eve", "wrong-server", |_, hand| {
-            hand.register_at("eve", &FixtureAgent::new("eve").key, "elsewhere.example:443")
-        }),
+        (
+            "id takeover, under a new key",
+            "ann",
+            "not-admitted",
+            |_, hand| hand.register("ann", &KeyPair::from_secret(&[7; 32])),
+        ),
+        (
+            "id takeover, under another member's key",
+            "ann",
+            "not-admitted",
+            |_, hand| hand.register("ann", &FixtureAgent::new("eve").key),
+        ),
+        (
+            "registration replayed with an old nonce",
+            "bob",
+            "bad-signature",
+            |stage, _| stage.liar.registration("bob"),
+        ),
+        (
+            "registration under a key one has not",
+            "ann",
+            "bad-signature",
+            |_, hand| {
+                let eve = FixtureAgent::new("eve").key;
+                let ann = FixtureAgent::new("ann").public_key().to_string();
+                hand.register("ann", &eve)
+                    .replace(&eve.public_key().to_string(), &ann)
+            },
+        ),
+        (
+            "registration signed for another server",
+            "eve",
+            "wrong-server",
+            |_, hand| {
+                hand.register_at(
+                    "eve",
+                    &FixtureAgent::new("eve").key,
+                    "elsewhere.example:443",
+                )
+            },
+        ),
     ];
     for (attack, claimed, code, forge) in forgeries {
         play.act(By::Peer, attack, async |stage| {
@@ -50,19 +74,26 @@ async fn registrations(play: &mut Play) {
             let of = |entry: &Value| entry["peer_id"] == claimed;
             let entry = stage.has_entry(SIGNAL, mark, "registration_refused", of);
             assert_eq!(entry.metadata["code"], code);
-            assert!(stage.entry(SIGNAL, mark, "agent_left", of).is_none(), "{claimed} was put out");
+            assert!(
+                stage.entry(SIGNAL, mark, "agent_left", of).is_none(),
+                "{claimed} was put out"
+            );
             Seen::new("server", code, entry.to_string())
         })
         .await;
     }
-    play.act(By::Peer, "registration with a key of small order", async |stage| {
-        let mut hand = Hand::reach_out(&stage.server).await;
-        let mut register: Value =
-            serde_json::from_str(&hand.register("eve", &FixtureAgent::new("eve").key)).unwrap();
-        register["public_key"] = json!(format!("01{:062}", 0));
-        hand.say(&register.to_string()).await;
-        refused_unread(&mut hand, "bad-frame").await
-    })
+    play.act(
+        By::Peer,
+        "registration with a key of small order",
+        async |stage| {
+            let mut hand = Hand::reach_out(&stage.server).await;
+            let mut register: Value =
+                serde_json::from_str(&hand.register("eve", &FixtureAgent::new("eve").key)).unwrap();
+            register["public_key"] = json!(format!("01{:062}", 0));
+            hand.say(&register.to_string()).await;
+            refused_unread(&mut hand, "bad-frame").await
+        },
+    )
     .await;
     play.act(By::Peer, "id takeover in an open swarm", async |stage| {
         let folder = stage.folder.path().join("open");
@@ -87,12 +118,32 @@ async fn unregistered(play: &mut Play) {
     let deep = format!("{{\"type\":{}", "[".repeat(4_000));
     let doubled = r#"{"type":"register","type":"register"}"#;
     for (attack, message, code) in [
-        ("no registration: 32 KiB", Message::text("x".repeat(32 << 10)), "too-large"),
-        ("no registration: 3 MiB", Message::text("x".repeat(3 << 20)), "too-large"),
-        ("no registration: nested 4,000 deep", Message::text(deep), "bad-frame"),
+        (
+            "no registration: 32 KiB",
+            Message::text("x".repeat(32 << 10)),
+            "too-large",
+        ),
+        (
+            "no registration: 3 MiB",
+            Message::text("x".repeat(3 << 20)),
+            "too-large",
+        ),
+        (
+            "no registration: nested 4,000 deep",
+            Message::text(deep),
+            "bad-frame",
+        ),
         ("no registration: not UTF-8", not_utf8(), "bad-frame"),
-        ("no registration: binary", Message::binary(vec![0, 255]), "bad-frame"),
-        ("no registration: duplicate keys", Message::text(doubled), "bad-frame"),
+        (
+            "no registration: binary",
+            Message::binary(vec![0, 255]),
+            "bad-frame",
+        ),
+        (
+            "no registration: duplicate keys",
+            Message::text(doubled),
+            "bad-frame",
+        ),
         (
             "no registration: an offer first",
             Message::text(ClientFrame::from(offer("eve", "eve", "ann")).to_text()),
@@ -128,30 +179,44 @@ async fn spoofed(play: &mut Play) {
                 entry["metadata"]["link"] == json!(LinkId::from_bytes(LINK))
             });
             assert!(relayed.is_none(), "it was relayed");
-            assert!(stage.entry("ann", mark[0], "sdp_rejected", |_| true).is_none());
+            assert!(
+                stage
+                    .entry("ann", mark[0], "sdp_rejected", |_| true)
+                    .is_none()
+            );
             Seen::new("server", "not-yours", "none: told to who sent it (wire.md)")
         })
         .await;
     }
     play.act(By::Peer, "goodbye of somebody else", async |stage| {
         let mut hand = Hand::registered(&stage.server, "eve").await;
-        let signature = FixtureAgent::new("mel").key.sign(ifswarm::identity::Purpose::Goodbye, b"");
+        let signature = FixtureAgent::new("mel")
+            .key
+            .sign(ifswarm::identity::Purpose::Goodbye, b"");
         let goodbye = json!({"type": "goodbye", "session": Hand::session("eve"), "reason": "",
             "last": {}, "signature": signature});
         hand.say(&goodbye.to_string()).await;
         assert_eq!(hand.refusal().await, "bad-signature");
-        Seen::new("server", "bad-signature", "none: told to who sent it (wire.md)")
+        Seen::new(
+            "server",
+            "bad-signature",
+            "none: told to who sent it (wire.md)",
+        )
     })
     .await;
-    play.act(By::Peer, "offer from one whose place it is to answer", async |stage| {
-        let mark = stage.entries("ann");
-        let mut hand = Hand::registered(&stage.server, "eve").await;
-        let to_ann = ClientFrame::from(offer_in(stage.ann.agent.session(), "eve", "ann"));
-        hand.say(&to_ann.to_text()).await;
-        let entry = stage.until_ann_has(mark, "sdp_rejected").await;
-        assert_eq!(entry.metadata["reason"], "glare");
-        Seen::new("ann", "glare", entry.to_string())
-    })
+    play.act(
+        By::Peer,
+        "offer from one whose place it is to answer",
+        async |stage| {
+            let mark = stage.entries("ann");
+            let mut hand = Hand::registered(&stage.server, "eve").await;
+            let to_ann = ClientFrame::from(offer_in(stage.ann.agent.session(), "eve", "ann"));
+            hand.say(&to_ann.to_text()).await;
+            let entry = stage.until_ann_has(mark, "sdp_rejected").await;
+            assert_eq!(entry.metadata["reason"], "glare");
+            Seen::new("ann", "glare", entry.to_string())
+        },
+    )
     .await;
 }
 
@@ -163,12 +228,42 @@ async fn registered(play: &mut Play) {
     huge.sdp = "x".repeat(65 << 10);
     let huge = ClientFrame::from(huge).to_text();
     for (attack, message, code, closes) in [
-        ("frame of a member: 3 MiB", Message::text("x".repeat(3 << 20)), "too-large", true),
-        ("frame of a member: an SDP of 65 KiB", Message::text(huge), "too-large", true),
-        ("frame of a member: not UTF-8", not_utf8(), "bad-frame", true),
-        ("frame of a member: nested 100,000 deep", Message::text(deep), "bad-frame", false),
-        ("frame of a member: binary", Message::binary(vec![0, 255]), "bad-frame", false),
-        ("frame of a member: duplicate keys", Message::text(doubled), "bad-frame", false),
+        (
+            "frame of a member: 3 MiB",
+            Message::text("x".repeat(3 << 20)),
+            "too-large",
+            true,
+        ),
+        (
+            "frame of a member: an SDP of 65 KiB",
+            Message::text(huge),
+            "too-large",
+            true,
+        ),
+        (
+            "frame of a member: not UTF-8",
+            not_utf8(),
+            "bad-frame",
+            true,
+        ),
+        (
+            "frame of a member: nested 100,000 deep",
+            Message::text(deep),
+            "bad-frame",
+            false,
+        ),
+        (
+            "frame of a member: binary",
+            Message::binary(vec![0, 255]),
+            "bad-frame",
+            false,
+        ),
+        (
+            "frame of a member: duplicate keys",
+            Message::text(doubled),
+            "bad-frame",
+            false,
+        ),
     ] {
         play.act(By::Peer, attack, async |stage| {
             let mark = stage.entries(SIGNAL);
@@ -216,7 +311,9 @@ async fn refused_unread(hand: &mut Hand, code: &str) -> Seen {
 
 /// The server has hung up on Eve, and its log says that she left.
 fn put_out(stage: &Stage, mark: usize, code: &str) -> Seen {
-    let entry = stage.has_entry(SIGNAL, mark, "agent_left", |entry| entry["peer_id"] == "eve");
+    let entry = stage.has_entry(SIGNAL, mark, "agent_left", |entry| {
+        entry["peer_id"] == "eve"
+    });
     assert_eq!(entry.metadata["reason"], "lost");
     Seen::new("server", code, entry.to_string())
 }

@@ -41,10 +41,15 @@ pub(super) async fn play(play: &mut Play) {
         })
         .await;
     }
-    play.act(By::Peer, "members reordered, after the original", async |stage| {
-        let good = mel.delivers(stage).await;
-        mel.sends(stage, "replayed", Frame::message(reordered(&good))).await
-    })
+    play.act(
+        By::Peer,
+        "members reordered, after the original",
+        async |stage| {
+            let good = mel.delivers(stage).await;
+            mel.sends(stage, "replayed", Frame::message(reordered(&good)))
+                .await
+        },
+    )
     .await;
     play.act(By::Peer, "replay in the same session", async |stage| {
         let good = mel.delivers(stage).await;
@@ -53,7 +58,8 @@ pub(super) async fn play(play: &mut Play) {
     .await;
     play.act(By::Peer, "an old number, signed anew", async |stage| {
         let again = mel.raw.sign(mel.number, order());
-        mel.sends(stage, "replayed", Frame::message(again.text())).await
+        mel.sends(stage, "replayed", Frame::message(again.text()))
+            .await
     })
     .await;
     oversize(play, &mut mel).await;
@@ -70,13 +76,22 @@ async fn oversize(play: &mut Play, mel: &mut Mel) {
             let (mark, before) = (stage.entries("ann"), stage.ann.agent.stats());
             mel.number += 1;
             let text = "x".repeat(kib << 10);
-            let too_much = mel.raw.sign(mel.number, draft("ann", json!({}))).text().to_owned();
-            let too_much = too_much.replace(r#""payload":{"#, &format!(r#""payload":{{"x":"{text}""#));
+            let too_much = mel
+                .raw
+                .sign(mel.number, draft("ann", json!({})))
+                .text()
+                .to_owned();
+            let too_much =
+                too_much.replace(r#""payload":{"#, &format!(r#""payload":{{"x":"{text}""#));
             mel.raw.send(&too_much);
             // What comes behind it on the same channel: so it has come, and is gone.
             mel.delivers(stage).await;
             let of_mel = |entry: &Value| entry["peer_id"] == MEL;
-            assert!(stage.entry("ann", mark, "ifmessage_rejected", of_mel).is_none());
+            assert!(
+                stage
+                    .entry("ann", mark, "ifmessage_rejected", of_mel)
+                    .is_none()
+            );
             assert_eq!(stage.ann.agent.stats().rejected, before.rejected);
             Seen::new(
                 "ann's WebRTC stack",
@@ -102,9 +117,18 @@ async fn control_frames(play: &mut Play, mel: &mut Mel) {
     for (attack, frame) in [
         ("control frame: binary", binary),
         ("control frame: not UTF-8", not_utf8),
-        ("control frame: nested 65 deep", Frame::control(format!(r#"{{"type":"ping","t":1,"x":{deep}}}"#))),
-        ("control frame: duplicate keys", Frame::control(r#"{"type":"ping","t":1,"t":2}"#)),
-        ("goodbye forged in Mel's own name", Frame::control(forged_goodbye())),
+        (
+            "control frame: nested 65 deep",
+            Frame::control(format!(r#"{{"type":"ping","t":1,"x":{deep}}}"#)),
+        ),
+        (
+            "control frame: duplicate keys",
+            Frame::control(r#"{"type":"ping","t":1,"t":2}"#),
+        ),
+        (
+            "goodbye forged in Mel's own name",
+            Frame::control(forged_goodbye()),
+        ),
     ] {
         play.act(By::Peer, attack, async |stage| {
             let before = stage.ann.agent.stats().bad_control;
@@ -113,7 +137,11 @@ async fn control_frames(play: &mut Play, mel: &mut Mel) {
             assert_eq!(mel.raw.control("pong").await["t"], 7);
             let refused = stage.ann.agent.stats().bad_control - before;
             assert_eq!(refused, 1, "refused control frames");
-            Seen::new("ann", "refused and counted", "none: control frames are counted (wire.md)")
+            Seen::new(
+                "ann",
+                "refused and counted",
+                "none: control frames are counted (wire.md)",
+            )
         })
         .await;
     }
@@ -177,7 +205,11 @@ impl Mel {
         self.raw.link.send(frame);
         assert_eq!(stage.ann_refuses(MEL).await, reason);
         let of_mel = |entry: &Value| entry["peer_id"] == MEL;
-        assert!(stage.entry("ann", mark, "ifmessage_received", of_mel).is_none());
+        assert!(
+            stage
+                .entry("ann", mark, "ifmessage_received", of_mel)
+                .is_none()
+        );
         let entry = stage.has_entry("ann", mark, "ifmessage_rejected", of_mel);
         assert_eq!(entry.metadata["reason"], reason);
         Seen::new("ann", reason, entry.to_string())
@@ -194,7 +226,11 @@ impl Good<'_> {
 
     fn signed_fields(&self, change: impl FnOnce(&mut Vec<Value>)) -> Frame {
         self.changed(|message| {
-            change(message["signature"]["signed_fields"].as_array_mut().unwrap());
+            change(
+                message["signature"]["signed_fields"]
+                    .as_array_mut()
+                    .unwrap(),
+            );
         })
     }
 
@@ -256,53 +292,79 @@ const FORGERIES: &[(&str, &str, Forge)] = &[
             message["signature"]["signature_bytes"] = other["signature"]["signature_bytes"].clone();
         })
     }),
-    ("signature by another roster member", "key-mismatch", |good| {
-        let eve = FixtureAgent::new("eve").key;
-        let foreign = sign_as(MEL, good.raw.session, &eve, good.number, order());
-        Frame::message(foreign.text())
-    }),
-    ("the same, under the author's key", "bad-signature", |good| {
-        let eve = FixtureAgent::new("eve").key;
-        let foreign = sign_as(MEL, good.raw.session, &eve, good.number, order());
-        Frame::message(foreign.text().replace(
-            &eve.public_key().to_string(),
-            &good.raw.key.public_key().to_string(),
-        ))
-    }),
+    (
+        "signature by another roster member",
+        "key-mismatch",
+        |good| {
+            let eve = FixtureAgent::new("eve").key;
+            let foreign = sign_as(MEL, good.raw.session, &eve, good.number, order());
+            Frame::message(foreign.text())
+        },
+    ),
+    (
+        "the same, under the author's key",
+        "bad-signature",
+        |good| {
+            let eve = FixtureAgent::new("eve").key;
+            let foreign = sign_as(MEL, good.raw.session, &eve, good.number, order());
+            Frame::message(foreign.text().replace(
+                &eve.public_key().to_string(),
+                &good.raw.key.public_key().to_string(),
+            ))
+        },
+    ),
     ("nested payload changed", "bad-signature", |good| {
         good.changed(|message| message["payload"]["order"]["pay"][0]["amount"] = json!(900))
     }),
     ("top-level member added, unknown", "schema", |good| {
         good.changed(|message| message["bonus"] = json!(1))
     }),
-    ("top-level member added, known", "partial-coverage", |good| {
-        good.changed(|message| message["hazards"] = json!(["legal"]))
-    }),
-    ("top-level member added and listed", "bad-signature", |good| {
-        good.changed(|message| {
-            message["hazards"] = json!(["legal"]);
-            let fields = message["signature"]["signed_fields"].as_array_mut().unwrap();
-            fields.push(json!("hazards"));
-            fields.sort_by_key(Value::to_string);
-        })
-    }),
+    (
+        "top-level member added, known",
+        "partial-coverage",
+        |good| good.changed(|message| message["hazards"] = json!(["legal"])),
+    ),
+    (
+        "top-level member added and listed",
+        "bad-signature",
+        |good| {
+            good.changed(|message| {
+                message["hazards"] = json!(["legal"]);
+                let fields = message["signature"]["signed_fields"]
+                    .as_array_mut()
+                    .unwrap();
+                fields.push(json!("hazards"));
+                fields.sort_by_key(Value::to_string);
+            })
+        },
+    ),
     ("top-level member removed, required", "schema", |good| {
         good.changed(|message| {
             message.as_object_mut().unwrap().remove("timestamp");
         })
     }),
-    ("top-level member removed, optional", "partial-coverage", |good| {
-        good.changed(|message| {
-            message.as_object_mut().unwrap().remove("citation_ids");
-        })
-    }),
-    ("top-level member removed and unlisted", "bad-signature", |good| {
-        good.changed(|message| {
-            message.as_object_mut().unwrap().remove("citation_ids");
-            let fields = message["signature"]["signed_fields"].as_array_mut().unwrap();
-            fields.retain(|field| field != "citation_ids");
-        })
-    }),
+    (
+        "top-level member removed, optional",
+        "partial-coverage",
+        |good| {
+            good.changed(|message| {
+                message.as_object_mut().unwrap().remove("citation_ids");
+            })
+        },
+    ),
+    (
+        "top-level member removed and unlisted",
+        "bad-signature",
+        |good| {
+            good.changed(|message| {
+                message.as_object_mut().unwrap().remove("citation_ids");
+                let fields = message["signature"]["signed_fields"]
+                    .as_array_mut()
+                    .unwrap();
+                fields.retain(|field| field != "citation_ids");
+            })
+        },
+    ),
     ("top-level member renamed", "schema", |good| {
         good.changed(|message| {
             let members = message.as_object_mut().unwrap();
@@ -348,7 +410,9 @@ const FORGERIES: &[(&str, &str, Forge)] = &[
             message["signature"]["signature_bytes"] = json!(format!("{NEUTRAL}{:064}", 0));
         })
     }),
-    ("duplicate JSON keys", "malformed", |good| good.prefixed(r#""payload":{"text":"two"}"#)),
+    ("duplicate JSON keys", "malformed", |good| {
+        good.prefixed(r#""payload":{"text":"two"}"#)
+    }),
     ("duplicate JSON keys, nested", "malformed", |good| {
         let text = good.signed.text();
         Frame::message(text.replace(r#""amount":100"#, r#""amount":900,"amount":100"#))
@@ -381,7 +445,11 @@ const FORGERIES: &[(&str, &str, Forge)] = &[
     }),
     ("not UTF-8", "malformed", |good| {
         let mut frame = Frame::message(good.signed.text());
-        let at = frame.bytes.windows(7).position(|bytes| bytes == b"for ann").unwrap();
+        let at = frame
+            .bytes
+            .windows(7)
+            .position(|bytes| bytes == b"for ann")
+            .unwrap();
         frame.bytes[at] = 0xff;
         frame
     }),

@@ -32,6 +32,8 @@ async fn no_attack_ends_with_a_delivered_message_a_panic_or_a_lost_honest_link()
     server::play(&mut play).await;
     crowd::refused(&mut play).await;
     slow_loris.end(&mut play).await;
+    // HERE: a checkpoint rewritten, forked and rolled back, and a forged cosignature, played over
+    // the live exchange of checkpoints once agents speak it.
     let Play { stage, attacks } = play;
     attacks.show();
     stage.strike().await;
@@ -45,7 +47,10 @@ fn watch_panics() -> Arc<Mutex<Vec<String>>> {
     let (found, usual) = (Arc::clone(&panics), panic::take_hook());
     panic::set_hook(Box::new(move |panic| {
         let place = panic.location().map(ToString::to_string);
-        if !place.as_ref().is_some_and(|place| place.starts_with("tests/")) {
+        if !place
+            .as_ref()
+            .is_some_and(|place| place.starts_with("tests/"))
+        {
             found.lock().unwrap().push(panic.to_string());
         }
         usual(panic);

@@ -21,7 +21,10 @@ pub(super) async fn play(play: &mut Play) {
         .await;
     }
     yesterday(play).await;
-    for (attack, kind) in [("offer brought twice", Offer), ("answer brought twice", Answer)] {
+    for (attack, kind) in [
+        ("offer brought twice", Offer),
+        ("answer brought twice", Answer),
+    ] {
         play.act(By::Relay, attack, async |stage| {
             let cid = told(stage, kind, Box::new(liar::twice)).await;
             // The first is the true one: the link is made, and stays one.
@@ -100,7 +103,11 @@ async fn both_ends(
     };
     let mark = stage.mark;
     let rejected = match kind {
-        Offer => stage.until_entry(&mut cid, CID, mark[1], "sdp_rejected").await,
+        Offer => {
+            stage
+                .until_entry(&mut cid, CID, mark[1], "sdp_rejected")
+                .await
+        }
         Answer => stage.until_ann_has(mark[0], "sdp_rejected").await,
     };
     assert_eq!(rejected.metadata["reason"], reason);
@@ -135,22 +142,130 @@ type Plain = fn(Value) -> Vec<Value>;
 
 /// Attack, by whom, about what, the lie, the reason.
 const LIES: &[(&str, By, SdpKind, Plain, &str)] = &[
-    ("fingerprint swapped in an offer", By::Relay, Offer, liar::fingerprint, "bad-signature"),
-    ("fingerprint swapped in an answer", By::Relay, Answer, liar::fingerprint, "bad-signature"),
-    ("offer signed by the server's key", By::Server, Offer, liar::key_of_the_server, "key-mismatch"),
-    ("answer signed by the server's key", By::Server, Answer, liar::key_of_the_server, "key-mismatch"),
-    ("key swapped in an offer", By::Server, Offer, liar::key_swapped, "key-mismatch"),
-    ("key swapped in an answer", By::Server, Answer, liar::key_swapped, "key-mismatch"),
-    ("key of small order in an offer", By::Server, Offer, liar::key_of_small_order, "schema"),
-    ("sender of an offer swapped", By::Server, Offer, liar::sender_swapped, "bad-signature"),
-    ("sender of an answer swapped", By::Server, Answer, liar::sender_swapped, "bad-signature"),
-    ("offer from nobody we know", By::Server, Offer, liar::stranger, "unknown-source"),
-    ("signature stripped from an offer", By::Relay, Offer, liar::signature_stripped, "unsigned"),
-    ("signature stripped from an answer", By::Relay, Answer, liar::signature_stripped, "unsigned"),
-    ("malleable S in an offer", By::Relay, Offer, liar::malleable, "bad-signature"),
-    ("offer out of shape", By::Relay, Offer, liar::spoiled, "schema"),
-    ("offer signed for another swarm", By::Relay, Offer, liar::another_swarm, "wrong-swarm"),
-    ("offer signed for somebody else", By::Relay, Offer, liar::another_receiver, "wrong-recipient"),
-    ("answer about another link", By::Relay, Answer, liar::another_link, "unknown-link"),
-    ("answer turned into an offer", By::Relay, Answer, liar::turned_round, "glare"),
+    (
+        "fingerprint swapped in an offer",
+        By::Relay,
+        Offer,
+        liar::fingerprint,
+        "bad-signature",
+    ),
+    (
+        "fingerprint swapped in an answer",
+        By::Relay,
+        Answer,
+        liar::fingerprint,
+        "bad-signature",
+    ),
+    (
+        "offer signed by the server's key",
+        By::Server,
+        Offer,
+        liar::key_of_the_server,
+        "key-mismatch",
+    ),
+    (
+        "answer signed by the server's key",
+        By::Server,
+        Answer,
+        liar::key_of_the_server,
+        "key-mismatch",
+    ),
+    (
+        "key swapped in an offer",
+        By::Server,
+        Offer,
+        liar::key_swapped,
+        "key-mismatch",
+    ),
+    (
+        "key swapped in an answer",
+        By::Server,
+        Answer,
+        liar::key_swapped,
+        "key-mismatch",
+    ),
+    (
+        "key of small order in an offer",
+        By::Server,
+        Offer,
+        liar::key_of_small_order,
+        "schema",
+    ),
+    (
+        "sender of an offer swapped",
+        By::Server,
+        Offer,
+        liar::sender_swapped,
+        "bad-signature",
+    ),
+    (
+        "sender of an answer swapped",
+        By::Server,
+        Answer,
+        liar::sender_swapped,
+        "bad-signature",
+    ),
+    (
+        "offer from nobody we know",
+        By::Server,
+        Offer,
+        liar::stranger,
+        "unknown-source",
+    ),
+    (
+        "signature stripped from an offer",
+        By::Relay,
+        Offer,
+        liar::signature_stripped,
+        "unsigned",
+    ),
+    (
+        "signature stripped from an answer",
+        By::Relay,
+        Answer,
+        liar::signature_stripped,
+        "unsigned",
+    ),
+    (
+        "malleable S in an offer",
+        By::Relay,
+        Offer,
+        liar::malleable,
+        "bad-signature",
+    ),
+    (
+        "offer out of shape",
+        By::Relay,
+        Offer,
+        liar::spoiled,
+        "schema",
+    ),
+    (
+        "offer signed for another swarm",
+        By::Relay,
+        Offer,
+        liar::another_swarm,
+        "wrong-swarm",
+    ),
+    (
+        "offer signed for somebody else",
+        By::Relay,
+        Offer,
+        liar::another_receiver,
+        "wrong-recipient",
+    ),
+    (
+        "answer about another link",
+        By::Relay,
+        Answer,
+        liar::another_link,
+        "unknown-link",
+    ),
+    (
+        "answer turned into an offer",
+        By::Relay,
+        Answer,
+        liar::turned_round,
+        "glare",
+    ),
 ];

@@ -18,15 +18,25 @@ pub(super) async fn play(play: &mut Play) {
     lies(play).await;
     candidates(play).await;
     ends_of_signaling(play).await;
-    play.act(By::Server, "told of a later process of Cid's", async |stage| {
-        let mut cid = linked_cid(stage).await;
-        let replaced = json!({"type": "error", "code": "replaced", "message": "", "in_reply_to": null});
-        stage.liar.say("cid", Message::text(replaced.to_string()));
-        cid.until(|event| matches!(event, AgentEvent::Replaced).then_some(())).await;
-        let ended = cid.agent.ended().await;
-        assert!(matches!(ended, Err(AgentError::Replaced)), "{ended:?}");
-        Seen::new("cid", "ends: `replaced` is not signed", "NONE: it leaves, as wire.md says")
-    })
+    play.act(
+        By::Server,
+        "told of a later process of Cid's",
+        async |stage| {
+            let mut cid = linked_cid(stage).await;
+            let replaced =
+                json!({"type": "error", "code": "replaced", "message": "", "in_reply_to": null});
+            stage.liar.say("cid", Message::text(replaced.to_string()));
+            cid.until(|event| matches!(event, AgentEvent::Replaced).then_some(()))
+                .await;
+            let ended = cid.agent.ended().await;
+            assert!(matches!(ended, Err(AgentError::Replaced)), "{ended:?}");
+            Seen::new(
+                "cid",
+                "ends: `replaced` is not signed",
+                "NONE: it leaves, as wire.md says",
+            )
+        },
+    )
     .await;
 }
 
@@ -37,16 +47,30 @@ async fn garbage(play: &mut Play) {
         ("server: no JSON", Message::text("garbage")),
         ("server: binary frame", Message::binary(vec![0, 255, 7])),
         ("server: nested 100,000 deep", Message::text(deep)),
-        ("server: duplicate keys", Message::text(r#"{"type":"offer","type":"answer"}"#)),
-        ("server: no type of frame", Message::text(r#"{"type":"obey"}"#)),
-        ("server: challenge again", Message::text(format!(
-            r#"{{"type":"challenge","nonce":"{:064}","protocol":"ifswarm-signal/1"}}"#, 0
-        ))),
+        (
+            "server: duplicate keys",
+            Message::text(r#"{"type":"offer","type":"answer"}"#),
+        ),
+        (
+            "server: no type of frame",
+            Message::text(r#"{"type":"obey"}"#),
+        ),
+        (
+            "server: challenge again",
+            Message::text(format!(
+                r#"{{"type":"challenge","nonce":"{:064}","protocol":"ifswarm-signal/1"}}"#,
+                0
+            )),
+        ),
     ] {
         play.act(By::Server, attack, async |stage| {
             stage.liar.say("ann", message);
             read_by_ann(stage).await;
-            Seen::new("ann", "read past", "none: it is nobody's offer or answer (wire.md)")
+            Seen::new(
+                "ann",
+                "read past",
+                "none: it is nobody's offer or answer (wire.md)",
+            )
         })
         .await;
     }
@@ -119,7 +143,11 @@ async fn candidates(play: &mut Play) {
                 stage.liar.say("ann", message);
             }
             read_by_ann(stage).await;
-            Seen::new("ann", "what its queue does not take is dropped", "none: not signed (wire.md)")
+            Seen::new(
+                "ann",
+                "what its queue does not take is dropped",
+                "none: not signed (wire.md)",
+            )
         })
         .await;
     }
@@ -129,19 +157,28 @@ async fn candidates(play: &mut Play) {
 async fn ends_of_signaling(play: &mut Play) {
     for (attack, message) in [
         ("server: text that is not UTF-8", not_utf8()),
-        ("server: oversize frame", Message::text("x".repeat(MAX_FRAME + 1))),
+        (
+            "server: oversize frame",
+            Message::text("x".repeat(MAX_FRAME + 1)),
+        ),
         ("server: hangs up", Message::Close(None)),
     ] {
         play.act(By::Server, attack, async |stage| {
             let mut cid = linked_cid(stage).await;
             let mark = stage.entries("cid");
             stage.liar.say("cid", message);
-            let entry = stage.until_entry(&mut cid, "cid", mark, "signaling_lost").await;
+            let entry = stage
+                .until_entry(&mut cid, "cid", mark, "signaling_lost")
+                .await;
             assert_eq!(cid.links().await.len(), 2);
             cid.agent.send(say("ann", "still there")).await.unwrap();
             stage.ann_hears("cid", "still there").await;
             cid.agent.shutdown("the act is over").await.unwrap();
-            Seen::new("cid", "the connection is given up, links live on", entry.to_string())
+            Seen::new(
+                "cid",
+                "the connection is given up, links live on",
+                entry.to_string(),
+            )
         })
         .await;
     }

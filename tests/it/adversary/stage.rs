@@ -71,7 +71,6 @@ impl Play {
         attack: &str,
         act: impl AsyncFnOnce(&mut Stage) -> Seen,
     ) {
-        let began = std::time::Instant::now();
         let stage = &mut self.stage;
         stage.mark = ["ann", "cid"].map(|id| stage.entries(id));
         let scene = async {
@@ -80,9 +79,7 @@ impl Play {
             (seen, honest)
         };
         let scene = AssertUnwindSafe(scene).catch_unwind();
-        let outcome = tokio::time::timeout(ONE_ACT, scene).await;
-        eprintln!("ACT {attack}: {:?} {:?}", outcome.as_ref().map(|o| o.as_ref().map_err(|p| words(&**p))), began.elapsed());
-        match outcome {
+        match tokio::time::timeout(ONE_ACT, scene).await {
             Ok(Ok((seen, honest))) => self.attacks.refused(attack, by, seen, honest),
             Ok(Err(panic)) => self.failed(attack, by, &words(&*panic)),
             Err(_) => {
@@ -136,14 +133,21 @@ impl Stage {
         let text = format!("honest {}", self.said);
         self.ann.agent.send(say("bob", &text)).await.unwrap();
         let heard = self.bob.message().await;
-        assert_eq!((heard.source().as_str(), &heard.payload()["text"]), ("ann", &text.as_str().into()));
+        assert_eq!(
+            (heard.source().as_str(), &heard.payload()["text"]),
+            ("ann", &text.as_str().into())
+        );
         self.bob.agent.send(say("ann", &text)).await.unwrap();
         self.expected[1] += 1;
         self.ann_hears("bob", &text).await;
         assert_eq!(self.bob.agent.stats().delivered, self.expected[1]);
         for (live, other) in [(&self.ann, &self.bob), (&self.bob, &self.ann)] {
             let links = live.links().await;
-            assert_eq!(links.get(other.agent.id()), Some(&self.link), "another link");
+            assert_eq!(
+                links.get(other.agent.id()),
+                Some(&self.link),
+                "another link"
+            );
         }
         assert!(self.server.is_alive(), "the server has ended");
         "one message each way".into()
@@ -155,7 +159,11 @@ impl Stage {
         assert_eq!(message.source().as_str(), from);
         assert_eq!(message.payload()["text"], text);
         self.expected[0] += 1;
-        assert_eq!(self.ann.agent.stats().delivered, self.expected[0], "delivered to ann");
+        assert_eq!(
+            self.ann.agent.stats().delivered,
+            self.expected[0],
+            "delivered to ann"
+        );
         message
     }
 

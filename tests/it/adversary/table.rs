@@ -1,6 +1,6 @@
 //! The table of the attacks: who played what, who noticed, and what the witness says of it.
 
-use comfy_table::{ContentArrangement, Table};
+use comfy_table::{ContentArrangement, LineStyle, Table, TableStyle};
 
 /// Who plays an attack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,15 +57,24 @@ impl Attacks {
     pub(super) fn failed(&mut self, attack: &str, by: By, why: &str) {
         self.failures.push(format!("{attack}: {why}"));
         let why = format!("FAILED: {why}");
-        let row = [attack.into(), by.to_string(), why, "".into(), "".into(), "".into()];
+        let row = [
+            attack.into(),
+            by.to_string(),
+            why,
+            "".into(),
+            "".into(),
+            "".into(),
+        ];
         self.rows.push(row);
     }
 
     /// Prints the table, and fails if any attack did.
     pub(super) fn show(self) {
         let mut table = Table::new();
-        table.set_content_arrangement(ContentArrangement::Dynamic);
-        table.set_width(WIDTH);
+        table
+            .load_style(STYLE)
+            .set_content_arrangement(ContentArrangement::Dynamic)
+            .set_width(WIDTH);
         table.set_header([
             "attack",
             "played by",
@@ -78,7 +87,10 @@ impl Attacks {
         self.rows.into_iter().for_each(|row| {
             table.add_row(row);
         });
-        println!("{table}\n{count} attacks, {} not as they should be", self.failures.len());
+        println!(
+            "{table}\n{count} attacks, {} not as they should be",
+            self.failures.len()
+        );
         assert!(self.failures.is_empty(), "\n{}", self.failures.join("\n"));
     }
 }
@@ -93,5 +105,11 @@ impl std::fmt::Display for By {
     }
 }
 
+/// Rules above, below and under the header; rows close together.
+const STYLE: TableStyle = TableStyle::new()
+    .top_border(RULE)
+    .header_separator(RULE)
+    .bottom_border(RULE);
+const RULE: LineStyle = LineStyle::none().fill('─').junction('─');
 /// Characters of a line: wide enough that most rows need one or two.
 const WIDTH: u16 = 190;

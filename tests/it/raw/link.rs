@@ -279,7 +279,9 @@ impl Driver {
                         is_text: message.is_string,
                         bytes: message.data.to_vec(),
                     };
-                    if self.answers_pings && let Some(pong) = pong_to(&frame) {
+                    if self.answers_pings
+                        && let Some(pong) = pong_to(&frame)
+                    {
                         self.write(pong);
                     }
                     let _ = self.tell.send(Happened::Frame(frame));
