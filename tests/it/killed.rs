@@ -190,9 +190,9 @@ impl std::fmt::Display for Figures {
 
 /// Swarms that are killed, each with logs of its own: they are read at every start, so that one
 /// that has grown through fifty runs would be read for longer than it is written.
-const SWARMS: usize = 5;
+const SWARMS: usize = 10;
 /// Runs of each.
-const ROUNDS: usize = 10;
+const ROUNDS: usize = 5;
 /// Bytes that all logs may grow by before an early kill: as much as is written until the first
 /// checkpoint is due.
 const EARLY: usize = 1_200_000;

@@ -306,4 +306,4 @@ fn words(panic: &(dyn std::any::Any + Send)) -> String {
 }
 
 /// Far longer than any attack takes.
-const ONE_ACT: Duration = Duration::from_secs(10);
+const ONE_ACT: Duration = Duration::from_secs(30);

@@ -29,6 +29,7 @@ pub(super) struct Seen {
 pub(super) struct Attacks {
     rows: Vec<[String; 6]>,
     failures: Vec<String>,
+    not_played: usize,
 }
 
 impl Seen {
@@ -56,15 +57,18 @@ impl Attacks {
     /// An attack was not refused as it should have been.
     pub(super) fn failed(&mut self, attack: &str, by: By, why: &str) {
         self.failures.push(format!("{attack}: {why}"));
-        let why = format!("FAILED: {why}");
-        let row = [
-            attack.into(),
-            by.to_string(),
-            why,
-            "".into(),
-            "".into(),
-            "".into(),
-        ];
+        self.remark(attack, by, format!("FAILED: {why}"));
+    }
+
+    /// An attack that cannot be played yet.
+    pub(super) fn not_played(&mut self, attack: &str, by: By, why: &str) {
+        self.not_played += 1;
+        self.remark(attack, by, format!("NOT PLAYED: {why}"));
+    }
+
+    fn remark(&mut self, attack: &str, by: By, remark: String) {
+        let mut row = <[String; 6]>::default();
+        [row[0], row[1], row[2]] = [attack.into(), by.to_string(), remark];
         self.rows.push(row);
     }
 
@@ -83,13 +87,14 @@ impl Attacks {
             "witness entry",
             "honest link afterwards",
         ]);
-        let count = self.rows.len();
+        let (not_played, failed) = (self.not_played, self.failures.len());
+        let played = self.rows.len() - not_played;
         self.rows.into_iter().for_each(|row| {
             table.add_row(row);
         });
+        println!("{table}");
         println!(
-            "{table}\n{count} attacks, {} not as they should be",
-            self.failures.len()
+            "{played} attacks played, {failed} not refused as they should be, {not_played} not played"
         );
         assert!(self.failures.is_empty(), "\n{}", self.failures.join("\n"));
     }
