@@ -17,6 +17,7 @@ pub(super) async fn play(play: &mut Play) {
     garbage(play).await;
     lies(play).await;
     candidates(play).await;
+    candidates_at_leisure(play).await;
     ends_of_signaling(play).await;
     play.act(
         By::Server,
@@ -121,17 +122,8 @@ async fn lies(play: &mut Play) {
 
 /// Candidates for the link of the honest pair, in Bob's name.
 async fn candidates(play: &mut Play) {
-    let line = |n: usize| {
-        let (host, port) = (n / 60_000 + 2, n % 60_000 + 1);
-        json!({"candidate": format!("candidate:{n} 1 udp 2130706431 127.0.0.{host} {port} typ host"),
-            "sdpMid": "0", "sdpMLineIndex": 0})
-    };
     let link = play.stage.link.clone();
-    let frame = |candidates: Vec<Value>| {
-        let frame = json!({"type": "ice-candidates", "from": "bob", "to": "ann", "link": link,
-            "candidates": candidates, "end": false});
-        Message::text(frame.to_string())
-    };
+    let frame = |candidates| candidates_frame(&link, candidates);
     let many: Vec<_> = (0..5_000).map(|n| frame(vec![line(n)])).collect();
     let long = vec![frame((5_000..10_000).map(line).collect())];
     for (attack, flood) in [
@@ -151,6 +143,57 @@ async fn candidates(play: &mut Play) {
         })
         .await;
     }
+}
+
+/// As many as a link's reader has the time to take, and more than a link can need. Unbounded, each
+/// would cost a KiB for as long as the link lives.
+async fn candidates_at_leisure(play: &mut Play) {
+    play.act(
+        By::Server,
+        "candidate flood: 12,000 at leisure",
+        async |stage| {
+            let before = resident_kib();
+            for batch in 0..200 {
+                let candidates = (batch * 60..batch * 60 + 60).map(line).collect();
+                let frame = candidates_frame(&stage.link, candidates);
+                stage.liar.say("ann", frame);
+                read_by_ann(stage).await;
+            }
+            let grown = resident_kib().saturating_sub(before);
+            assert!(grown < 6 * 1024, "the agent has grown by {grown} KiB");
+            Seen::new(
+                "ann",
+                "a link takes 100, and no more",
+                "none: not signed (wire.md)",
+            )
+        },
+    )
+    .await;
+}
+
+/// Memory of this process that is in use, in KiB.
+fn resident_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.unwrap()
+        .trim()
+        .trim_end_matches(" kB")
+        .parse()
+        .unwrap()
+}
+
+/// A candidate that nobody listens at.
+fn line(n: usize) -> Value {
+    let (host, port) = (n / 60_000 + 2, n % 60_000 + 1);
+    json!({"candidate": format!("candidate:{n} 1 udp 2130706431 127.0.0.{host} {port} typ host"),
+        "sdpMid": "0", "sdpMLineIndex": 0})
+}
+
+/// Candidates of Bob's for Ann.
+fn candidates_frame(link: &str, candidates: Vec<Value>) -> Message {
+    let frame = json!({"type": "ice-candidates", "from": "bob", "to": "ann", "link": link,
+        "candidates": candidates, "end": false});
+    Message::text(frame.to_string())
 }
 
 /// What ends the connection to the server: witnessed, and links live on.
