@@ -7,6 +7,7 @@
 
 mod clients;
 mod crowd;
+mod datagrams;
 mod hand;
 mod messages;
 mod offers;
@@ -30,6 +31,7 @@ async fn no_attack_ends_with_a_delivered_message_a_panic_or_a_lost_honest_link()
     messages::play(&mut play).await;
     offers::play(&mut play).await;
     clients::play(&mut play).await;
+    datagrams::play(&mut play).await;
     server::play(&mut play).await;
     crowd::refused(&mut play).await;
     slow_loris.end(&mut play).await;

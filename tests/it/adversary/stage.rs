@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use ifswarm::agent::AgentEvent;
-use ifswarm::message::{IfMessage, Verified};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -93,7 +92,13 @@ impl Play {
         self.attacks.failed(attack, by, why);
         // One row fails for one reason: what was delivered is not held against the next one.
         let stage = &mut self.stage;
-        stage.expected = [&stage.ann, &stage.bob].map(|live| live.agent.stats().delivered);
+        for (live, expected) in [&mut stage.ann, &mut stage.bob]
+            .into_iter()
+            .zip(&mut stage.expected)
+        {
+            while live.events.try_recv().is_some() {}
+            *expected = live.agent.stats().delivered;
+        }
     }
 }
 
@@ -154,17 +159,20 @@ impl Stage {
     }
 
     /// The next message that Ann hears, which must be this one, and the only one.
-    pub(super) async fn ann_hears(&mut self, from: &str, text: &str) -> Verified<IfMessage> {
-        let message = self.ann.message().await;
-        assert_eq!(message.source().as_str(), from);
-        assert_eq!(message.payload()["text"], text);
-        self.expected[0] += 1;
-        assert_eq!(
-            self.ann.agent.stats().delivered,
-            self.expected[0],
-            "delivered to ann"
-        );
-        message
+    pub(super) async fn ann_hears(&mut self, from: &str, text: &str) {
+        self.ann_hears_all(from, &[text.to_owned()]).await;
+    }
+
+    /// The next messages that Ann hears, which must be these, in this order, and no others.
+    pub(super) async fn ann_hears_all(&mut self, from: &str, texts: &[String]) {
+        for text in texts {
+            let message = self.ann.message().await;
+            assert_eq!(message.source().as_str(), from);
+            assert_eq!(message.payload()["text"], text.as_str());
+            self.expected[0] += 1;
+        }
+        let delivered = self.ann.agent.stats().delivered;
+        assert_eq!(delivered, self.expected[0], "delivered to ann");
     }
 
     /// The reason for which Ann refuses the next message that she refuses of `peer`.
