@@ -31,7 +31,7 @@ struct Relay {
 enum Mischief {
     /// Nothing.
     None = 0,
-    /// One bit of every eighth packet is another.
+    /// One bit of some packets is another.
     Change,
     /// Each comes three times.
     Repeat,
@@ -168,8 +168,8 @@ fn spoil(packet: &[u8], mischief: u8, past: &[Vec<u8>], done: &AtomicUsize) -> V
     let turn = done.fetch_add(1, Ordering::Relaxed);
     let mut packets = vec![packet.to_vec()];
     if mischief == Mischief::Change as u8 {
-        // Few enough that what is lost is soon sent again.
-        if turn % 8 == 0 {
+        // Not those that are sent again too, each after a longer wait.
+        if turn < MESSAGES && turn.is_multiple_of(8) {
             let at = (turn / 8 * 7) % packet.len();
             packets[0][at] ^= 1 << (turn / 8 % 8);
         }

@@ -73,7 +73,12 @@ impl Attacks {
     }
 
     /// Prints the table, and fails if any attack did.
-    pub(super) fn show(self) {
+    pub(super) fn show(mut self) {
+        self.print();
+        assert!(self.failures.is_empty(), "\n{}", self.failures.join("\n"));
+    }
+
+    fn print(&mut self) {
         let mut table = Table::new();
         table
             .load_style(STYLE)
@@ -89,14 +94,22 @@ impl Attacks {
         ]);
         let (not_played, failed) = (self.not_played, self.failures.len());
         let played = self.rows.len() - not_played;
-        self.rows.into_iter().for_each(|row| {
+        self.rows.drain(..).for_each(|row| {
             table.add_row(row);
         });
         println!("{table}");
         println!(
             "{played} attacks played, {failed} not refused as they should be, {not_played} not played"
         );
-        assert!(self.failures.is_empty(), "\n{}", self.failures.join("\n"));
+    }
+}
+
+impl Drop for Attacks {
+    /// Where the play was broken off, what was played until then is told all the same.
+    fn drop(&mut self) {
+        if !self.rows.is_empty() {
+            self.print();
+        }
     }
 }
 
