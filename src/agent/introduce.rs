@@ -148,7 +148,14 @@ impl Core {
         if candidates.to != self.me || !self.mesh.candidates(&candidates.from, candidates.link) {
             return;
         }
-        for candidate in candidates.candidates {
+        let Some(active) = self.links.get_mut(candidates.link) else {
+            return;
+        };
+        // Nobody signs them, and the link keeps each for as long as it lives.
+        let room = MAX_CANDIDATES - active.candidates_taken;
+        let taken = candidates.candidates.into_iter().take(room);
+        active.candidates_taken += taken.len();
+        for candidate in taken {
             let line = CandidateLine {
                 candidate: candidate.candidate,
                 sdp_mid: candidate.sdp_mid,
@@ -167,7 +174,10 @@ impl Core {
             }
             _ => {
                 tracing::warn!(code = ?error.code, message = %error.message, "the server refused");
-                if let Some(link) = error.link {
+                // A frame that nobody signed: it can end an attempt, which the server could by its
+                // silence too, and never a link that is up.
+                let is_attempt = |link| self.links.get(link).is_some_and(|l| l.setup.is_none());
+                if let Some(link) = error.link.filter(|link| is_attempt(*link)) {
                     self.close_link(link, "refused by the server");
                     self.mesh.link_closed(link, self.now);
                 }
@@ -207,6 +217,7 @@ impl Core {
                 since: self.now,
                 setup: None,
                 made: None,
+                candidates_taken: 0,
                 candidates: Vec::new(),
                 candidates_end: false,
                 candidates_due: None,
@@ -384,6 +395,9 @@ impl From<CandidateLine> for Candidate {
 
 /// How long a candidate waits for others to travel with.
 const CANDIDATE_BATCH: Duration = Duration::from_millis(20);
+/// Candidates of a peer that one link takes: as many as pairs are checked at all (RFC 8445, section
+/// 6.1.2.5).
+const MAX_CANDIDATES: usize = 100;
 /// Orders that wait for a link's reader: an answer and the candidates of a host with many
 /// addresses.
 const ORDERS: usize = 64;

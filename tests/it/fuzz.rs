@@ -3,7 +3,7 @@
 //!
 //! An input that a target does not hold for is written to a file, which the message names.
 
-mod mutate;
+pub(crate) mod mutate;
 #[path = "../fuzz/targets/mod.rs"]
 mod targets;
 

@@ -5,6 +5,7 @@
 )]
 
 mod admission;
+mod adversary;
 mod certificates;
 mod cli;
 mod cli_checkpoints;
@@ -13,12 +14,16 @@ mod cli_witness;
 mod conversation;
 mod countersigning;
 mod fixtures;
+mod full_disk;
 mod fuzz;
 mod hostile_server;
 mod interop;
 mod interop_checkpoint;
 mod interop_witness;
+mod kept_swarm;
+mod killed;
 mod layers;
+mod liar;
 mod live;
 mod mesh;
 mod mesh_sim;
