@@ -52,8 +52,18 @@ pub enum AuditError {
         place: String,
         /// How many entries it covers.
         size: u64,
-        /// So many entries are those of a smaller checkpoint.
+        /// So many entries, fewer than `size`, are those of a smaller checkpoint.
         good: u64,
+    },
+    /// The log is as one checkpoint says, and its owner has signed another over as many entries.
+    #[error(
+        "{place} says another tree head over {size} entries than the log has, and what else its owner has signed: there are two histories"
+    )]
+    TwoHistories {
+        /// Where the other one was found.
+        place: String,
+        /// How many entries both cover.
+        size: u64,
     },
     /// A note that is kept with the log is no checkpoint signed by its owner.
     #[error("{place}: {source}")]
@@ -86,7 +96,7 @@ impl AuditError {
             Self::Log(CheckError::Flawed { flaw, .. }) => flaw.reason.as_str(),
             Self::Header(_) => "schema",
             Self::Truncated { .. } => "truncated",
-            Self::Mismatch { .. } => "checkpoint-mismatch",
+            Self::Mismatch { .. } | Self::TwoHistories { .. } => "checkpoint-mismatch",
             Self::Signature { .. } => "bad-checkpoint-signature",
             Self::TooFewCosigners { .. } => "too-few-cosigners",
         })
@@ -195,6 +205,8 @@ fn hold(vouched: &[Vouched], heads: &[(u64, Hash)], found: u64) -> Result<(), Au
         let (place, size) = (place.clone(), *size);
         match heads.binary_search_by_key(&size, |(size, _)| *size) {
             Ok(at) if heads[at].1 == *root => good = size,
+            // Nothing has no entry that could have been changed.
+            Ok(_) if good == size => return Err(AuditError::TwoHistories { place, size }),
             Ok(_) => return Err(AuditError::Mismatch { place, size, good }),
             // The newest one tells best how much is missing.
             Err(_) => {

@@ -201,6 +201,32 @@ fn a_log_that_its_owner_wrote_anew_is_not_the_one_that_was_signed() {
 }
 
 #[test]
+fn an_owner_that_signs_two_histories_of_one_length_is_told_so() {
+    let (mut one, mut other) = (World::new(), World::new());
+    one.grow(20, 0);
+    other.grow(20, 1);
+    let notes = [one.checkpoint(&[]), other.checkpoint(&["legal"])];
+    let found = audited(&one.bytes(), &notes);
+    assert_eq!(reason(&found), Some("checkpoint-mismatch"));
+    let err = found.unwrap_err();
+    assert!(err.to_string().contains("two histories"), "{err}");
+
+    // A head over nothing that is not the one over nothing.
+    let nothing = Checkpoint {
+        origin: "ifswarm-log/five-agent/finance".into(),
+        size: 0,
+        root: [7; 32],
+    };
+    let note = KeptNote {
+        place: "checkpoint".into(),
+        note: nothing.sign(&key("finance")).note().to_string(),
+    };
+    let found = audited(&one.bytes(), &[note]);
+    assert_eq!(reason(&found), Some("checkpoint-mismatch"));
+    assert!(!found.unwrap_err().to_string().is_empty());
+}
+
+#[test]
 fn every_state_that_a_checkpoint_covers_is_held_against_it() {
     let mut world = World::new();
     let mut notes = Vec::new();

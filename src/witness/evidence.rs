@@ -21,7 +21,7 @@ use super::entry::{Chained, MAX_LINE};
 use super::note::MAX_NOTE;
 use super::opening::origin;
 use super::{Event, KeptNote, LogName, Vouched};
-use crate::identity::{PublicKey, Roster, SwarmName};
+use crate::identity::{AgentId, PublicKey, Roster, SwarmName};
 use crate::message::parse_strict;
 
 /// The checkpoints that logs hold of other logs: at most three for each pair.
@@ -132,6 +132,10 @@ impl Evidence {
         let Ok(read) = Chained::from_value(value) else {
             return;
         };
+        // It will be told whose log this is, and nobody has checked it.
+        if !AgentId::is_valid(&read.agent_id) {
+            return;
+        }
         let metadata = read.entry.metadata.unwrap_or_default();
         let about = metadata.get("origin").and_then(Value::as_str);
         let Some((about, subjects)) = about.and_then(|about| self.about.get_key_value(about))
