@@ -23,9 +23,16 @@ use crate::signal::{
 use crate::witness::{Entry, Event};
 
 impl Core {
-    pub(super) fn on_signaling(&mut self, frame: Option<Result<ServerFrame, RecvError>>) {
+    /// Something came from the server; whether to go on listening to it.
+    pub(super) fn on_signaling(&mut self, frame: Option<Result<ServerFrame, RecvError>>) -> bool {
+        let goes_on = self.heard(frame);
+        self.drain_mesh();
+        goes_on
+    }
+
+    fn heard(&mut self, frame: Option<Result<ServerFrame, RecvError>>) -> bool {
         match frame {
-            Some(Ok(frame)) => self.on_frame(frame),
+            Some(Ok(frame)) => return self.on_frame(frame),
             Some(Err(RecvError::Frame { error, .. })) => {
                 let reason = error.reason.sdp_reason();
                 if matches!(error.frame_type, Some("offer" | "answer")) {
@@ -33,14 +40,15 @@ impl Core {
                 } else {
                     tracing::warn!(%error, "the server sent what is no frame");
                 }
+                return true;
             }
             Some(Err(err)) => self.signaling_lost(&err.to_string()),
             None => self.signaling_lost("closed by the server"),
         }
-        self.drain_mesh();
+        false
     }
 
-    fn on_frame(&mut self, frame: ServerFrame) {
+    fn on_frame(&mut self, frame: ServerFrame) -> bool {
         match frame {
             ServerFrame::AgentJoined { agent } => self.peer_seen(&agent),
             ServerFrame::AgentLeft {
@@ -50,11 +58,12 @@ impl Core {
             ServerFrame::Offer(frame) => self.on_offer(frame),
             ServerFrame::Answer(frame) => self.on_answer(frame),
             ServerFrame::IceCandidates(candidates) => self.on_candidates(candidates),
-            ServerFrame::Error(error) => self.on_error(error),
+            ServerFrame::Error(error) => return self.on_error(error),
             ServerFrame::Challenge { .. } | ServerFrame::Registered(_) => {
                 tracing::warn!("the server repeats itself; ignored");
             }
         }
+        true
     }
 
     /// The server says that an agent is there. Only who is known, under the right key, is dialled.
@@ -165,9 +174,17 @@ impl Core {
         }
     }
 
-    fn on_error(&mut self, error: ErrorFrame) {
+    fn on_error(&mut self, error: ErrorFrame) -> bool {
         match error.code {
-            ErrorCode::Replaced | ErrorCode::OlderSession => {
+            ErrorCode::Replaced => {
+                let (me, key) = (&self.me, self.key.public_key());
+                let later = error.later.as_ref();
+                if !later.is_some_and(|later| later.proves(&self.swarm, me, &key, self.session)) {
+                    // An equal session is another connection of this very process; whoever says
+                    // more without the proof wants to end it.
+                    self.signaling_lost("replaced, and no later registration was shown");
+                    return false;
+                }
                 self.tell(AgentEvent::Replaced);
                 let why = Some(AgentError::Replaced);
                 self.begin_leaving("replaced by a later process", Duration::ZERO, why);
@@ -183,6 +200,7 @@ impl Core {
                 }
             }
         }
+        true
     }
 
     pub(super) fn dial(&mut self, peer: AgentId, session: Session, link: LinkId) {

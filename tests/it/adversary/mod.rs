@@ -5,6 +5,7 @@
 //! honest pair exchange a message over the link that they had before, and nobody has panicked. The
 //! table of it all is printed at the end, whether the test passes or not.
 
+mod checkpoints;
 mod clients;
 mod crowd;
 mod datagrams;
@@ -21,7 +22,6 @@ use std::sync::{Arc, Mutex};
 
 use crowd::SlowLoris;
 use stage::Play;
-use table::By;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_attack_ends_with_a_delivered_message_a_panic_or_a_lost_honest_link() {
@@ -33,28 +33,14 @@ async fn no_attack_ends_with_a_delivered_message_a_panic_or_a_lost_honest_link()
     clients::play(&mut play).await;
     datagrams::play(&mut play).await;
     server::play(&mut play).await;
+    checkpoints::play(&mut play).await;
     crowd::refused(&mut play).await;
     slow_loris.end(&mut play).await;
-    checkpoints(&mut play);
     let Play { stage, attacks } = play;
     attacks.show();
     stage.strike().await;
     let panics = panics.lock().unwrap();
     assert!(panics.is_empty(), "\n{}", panics.join("\n"));
-}
-
-/// HERE is the place of those that need the live exchange of checkpoints, which agents do not speak
-/// yet. Until then the table says that nobody has played them.
-fn checkpoints(play: &mut Play) {
-    for (attack, by) in [
-        ("checkpoint rewritten", By::Peer),
-        ("checkpoint forked", By::Peer),
-        ("checkpoint rolled back", By::Peer),
-        ("cosignature forged", By::Peer),
-    ] {
-        play.attacks
-            .not_played(attack, by, "no exchange of checkpoints yet");
-    }
 }
 
 /// From now on, every panic in the program or a library of it; those of the tests are their own.

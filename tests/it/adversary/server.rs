@@ -1,16 +1,15 @@
 //! What a hostile server says that no agent has said: frames that are none, lies about who is there,
 //! errors about nothing, candidates without end.
 
-use ifswarm::agent::{AgentError, AgentEvent};
 use ifswarm::identity::Session;
-use ifswarm::signal::MAX_FRAME;
+use ifswarm::signal::{MAX_FRAME, Nonce, Register};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
 use super::hand::not_utf8;
 use super::stage::{Play, Stage};
 use super::table::{By, Seen};
-use crate::live::{LiveAgent, say};
+use crate::live::{LiveAgent, say, swarm_name};
 use crate::support::{FixtureAgent, bytes_of};
 
 pub(super) async fn play(play: &mut Play) {
@@ -19,26 +18,6 @@ pub(super) async fn play(play: &mut Play) {
     candidates(play).await;
     candidates_at_leisure(play).await;
     ends_of_signaling(play).await;
-    play.act(
-        By::Server,
-        "server: a later process of Cid's is there",
-        async |stage| {
-            let mut cid = linked_cid(stage).await;
-            let replaced =
-                json!({"type": "error", "code": "replaced", "message": "", "in_reply_to": null});
-            stage.liar.say("cid", Message::text(replaced.to_string()));
-            cid.until(|event| matches!(event, AgentEvent::Replaced).then_some(()))
-                .await;
-            let ended = cid.agent.ended().await;
-            assert!(matches!(ended, Err(AgentError::Replaced)), "{ended:?}");
-            Seen::new(
-                "cid",
-                "THE AGENT ENDS: `replaced` is not signed",
-                "none: it leaves, as wire.md says",
-            )
-        },
-    )
-    .await;
 }
 
 /// Frames that are none, to Ann herself: read past.
@@ -207,6 +186,11 @@ async fn ends_of_signaling(play: &mut Play) {
             Message::text("x".repeat(MAX_FRAME + 1)),
         ),
         ("server: hangs up", Message::Close(None)),
+        ("server: Cid is replaced", replaced(json!({}))),
+        (
+            "server: Cid is replaced, by who has another key",
+            replaced(json!({ "later": forged_registration() })),
+        ),
     ] {
         play.act(By::Server, attack, async |stage| {
             let mut cid = linked_cid(stage).await;
@@ -227,6 +211,29 @@ async fn ends_of_signaling(play: &mut Play) {
         })
         .await;
     }
+}
+
+/// That a later process has taken Cid's place, which only its own registration could show.
+fn replaced(more: Value) -> Message {
+    let mut error =
+        json!({ "type": "error", "code": "replaced", "message": "", "in_reply_to": null });
+    for (name, value) in more.as_object().unwrap() {
+        error[name] = value.clone();
+    }
+    Message::text(error.to_string())
+}
+
+/// A registration of Cid's in a later session, signed by Mel.
+fn forged_registration() -> Value {
+    let nonce = Nonce::from_bytes([7; 32]);
+    let session = Session::new(1 << 44, [0; 10]);
+    let (swarm, cid, mel) = (
+        swarm_name(),
+        "cid".parse().unwrap(),
+        FixtureAgent::new("mel").key,
+    );
+    let register = Register::sign(swarm, cid, session, "127.0.0.1:1".into(), &nonce, &mel);
+    serde_json::to_value(register.as_later(&nonce)).unwrap()
 }
 
 /// Cid, linked with both.

@@ -17,8 +17,10 @@ use crate::liar::Liar;
 use crate::live::{LiveAgent, builder, read_witness, roster_of, say, swarm_name, witness_file};
 
 /// Everybody who is on the roster. `ann` and `bob` are the honest pair, `cid` comes and goes,
-/// `mel` has gone bad, `eve` is a name to abuse.
-pub(super) const IDS: [&str; 6] = ["ann", "bob", "cid", "dan", "eve", "mel"];
+/// `mel` has gone bad, and so have `max`, `mia`, `moe` and `mox`; `eve` is a name to abuse.
+pub(super) const IDS: [&str; 10] = [
+    "ann", "bob", "cid", "dan", "eve", "max", "mel", "mia", "moe", "mox",
+];
 /// The signaling server, in its own log.
 pub(super) const SIGNAL: &str = "@signal";
 

@@ -29,7 +29,6 @@ pub(super) struct Seen {
 pub(super) struct Attacks {
     rows: Vec<[String; 6]>,
     failures: Vec<String>,
-    not_played: usize,
 }
 
 impl Seen {
@@ -60,12 +59,6 @@ impl Attacks {
         self.remark(attack, by, format!("FAILED: {why}"));
     }
 
-    /// An attack that cannot be played yet.
-    pub(super) fn not_played(&mut self, attack: &str, by: By, why: &str) {
-        self.not_played += 1;
-        self.remark(attack, by, format!("NOT PLAYED: {why}"));
-    }
-
     fn remark(&mut self, attack: &str, by: By, remark: String) {
         let mut row = <[String; 6]>::default();
         [row[0], row[1], row[2]] = [attack.into(), by.to_string(), remark];
@@ -92,15 +85,12 @@ impl Attacks {
             "witness entry",
             "honest link afterwards",
         ]);
-        let (not_played, failed) = (self.not_played, self.failures.len());
-        let played = self.rows.len() - not_played;
+        let (played, failed) = (self.rows.len(), self.failures.len());
         self.rows.drain(..).for_each(|row| {
             table.add_row(row);
         });
         println!("{table}");
-        println!(
-            "{played} attacks played, {failed} not refused as they should be, {not_played} not played"
-        );
+        println!("{played} attacks played, {failed} not refused as they should be");
     }
 }
 
