@@ -64,6 +64,9 @@ pub enum StartError {
     /// The witness could not be written.
     #[error(transparent)]
     Write(#[from] crate::witness::WriteError),
+    /// The agent's own key is among those that are revoked.
+    #[error("the key {0} is revoked: nobody would believe it; make another with `ifswarm keygen`")]
+    Revoked(Box<PublicKey>),
     /// The operating system has no randomness to give.
     #[error("no randomness: {0}")]
     Randomness(#[from] getrandom::Error),
@@ -216,6 +219,13 @@ impl Builder {
             None => KeyPair::generate()?,
         };
         let public_key = key.public_key();
+        let by_roster = self
+            .roster
+            .as_ref()
+            .is_some_and(|r| r.is_revoked(&public_key));
+        if by_roster || self.revoked.contains(&public_key) {
+            return Err(StartError::Revoked(Box::new(public_key)));
+        }
         let wall = wall_clock();
         let opening = Opening {
             agent_id: LogOwner::Agent(&self.id),

@@ -29,10 +29,9 @@ pub(super) async fn run(shared: Arc<Shared>, client: Client) -> Result<Summary, 
         // change that stays one.
         tokio::select! {
             frame = next_frame(&mut client), if !is_crowded => {
-                if !matches!(frame, Some(Ok(_) | Err(RecvError::Frame { .. }))) {
+                if shared.enter(|core| core.on_signaling(frame)) == Some(false) {
                     client = None;
                 }
-                shared.enter(|core| core.on_signaling(frame));
             }
             () = tokio::time::sleep_until(deadline.into()) => {
                 // A round with nothing but the time in it.

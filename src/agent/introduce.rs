@@ -23,9 +23,16 @@ use crate::signal::{
 use crate::witness::{Entry, Event};
 
 impl Core {
-    pub(super) fn on_signaling(&mut self, frame: Option<Result<ServerFrame, RecvError>>) {
+    /// Something came from the server; whether to go on listening to it.
+    pub(super) fn on_signaling(&mut self, frame: Option<Result<ServerFrame, RecvError>>) -> bool {
+        let goes_on = self.heard(frame);
+        self.drain_mesh();
+        goes_on
+    }
+
+    fn heard(&mut self, frame: Option<Result<ServerFrame, RecvError>>) -> bool {
         match frame {
-            Some(Ok(frame)) => self.on_frame(frame),
+            Some(Ok(frame)) => return self.on_frame(frame),
             Some(Err(RecvError::Frame { error, .. })) => {
                 let reason = error.reason.sdp_reason();
                 if matches!(error.frame_type, Some("offer" | "answer")) {
@@ -33,14 +40,15 @@ impl Core {
                 } else {
                     tracing::warn!(%error, "the server sent what is no frame");
                 }
+                return true;
             }
             Some(Err(err)) => self.signaling_lost(&err.to_string()),
             None => self.signaling_lost("closed by the server"),
         }
-        self.drain_mesh();
+        false
     }
 
-    fn on_frame(&mut self, frame: ServerFrame) {
+    fn on_frame(&mut self, frame: ServerFrame) -> bool {
         match frame {
             ServerFrame::AgentJoined { agent } => self.peer_seen(&agent),
             ServerFrame::AgentLeft {
@@ -50,11 +58,12 @@ impl Core {
             ServerFrame::Offer(frame) => self.on_offer(frame),
             ServerFrame::Answer(frame) => self.on_answer(frame),
             ServerFrame::IceCandidates(candidates) => self.on_candidates(candidates),
-            ServerFrame::Error(error) => self.on_error(error),
+            ServerFrame::Error(error) => return self.on_error(error),
             ServerFrame::Challenge { .. } | ServerFrame::Registered(_) => {
                 tracing::warn!("the server repeats itself; ignored");
             }
         }
+        true
     }
 
     /// The server says that an agent is there. Only who is known, under the right key, is dialled.
@@ -148,7 +157,14 @@ impl Core {
         if candidates.to != self.me || !self.mesh.candidates(&candidates.from, candidates.link) {
             return;
         }
-        for candidate in candidates.candidates {
+        let Some(active) = self.links.get_mut(candidates.link) else {
+            return;
+        };
+        // Nobody signs them, and the link keeps each for as long as it lives.
+        let room = MAX_CANDIDATES - active.candidates_taken;
+        let taken = candidates.candidates.into_iter().take(room);
+        active.candidates_taken += taken.len();
+        for candidate in taken {
             let line = CandidateLine {
                 candidate: candidate.candidate,
                 sdp_mid: candidate.sdp_mid,
@@ -158,21 +174,33 @@ impl Core {
         }
     }
 
-    fn on_error(&mut self, error: ErrorFrame) {
+    fn on_error(&mut self, error: ErrorFrame) -> bool {
         match error.code {
-            ErrorCode::Replaced | ErrorCode::OlderSession => {
+            ErrorCode::Replaced => {
+                let (me, key) = (&self.me, self.key.public_key());
+                let later = error.later.as_ref();
+                if !later.is_some_and(|later| later.proves(&self.swarm, me, &key, self.session)) {
+                    // An equal session is another connection of this very process; whoever says
+                    // more without the proof wants to end it.
+                    self.signaling_lost("replaced, and no later registration was shown");
+                    return false;
+                }
                 self.tell(AgentEvent::Replaced);
                 let why = Some(AgentError::Replaced);
                 self.begin_leaving("replaced by a later process", Duration::ZERO, why);
             }
             _ => {
                 tracing::warn!(code = ?error.code, message = %error.message, "the server refused");
-                if let Some(link) = error.link {
+                // A frame that nobody signed: it can end an attempt, which the server could by its
+                // silence too, and never a link that is up.
+                let is_attempt = |link| self.links.get(link).is_some_and(|l| l.setup.is_none());
+                if let Some(link) = error.link.filter(|link| is_attempt(*link)) {
                     self.close_link(link, "refused by the server");
                     self.mesh.link_closed(link, self.now);
                 }
             }
         }
+        true
     }
 
     pub(super) fn dial(&mut self, peer: AgentId, session: Session, link: LinkId) {
@@ -207,6 +235,7 @@ impl Core {
                 since: self.now,
                 setup: None,
                 made: None,
+                candidates_taken: 0,
                 candidates: Vec::new(),
                 candidates_end: false,
                 candidates_due: None,
@@ -384,6 +413,9 @@ impl From<CandidateLine> for Candidate {
 
 /// How long a candidate waits for others to travel with.
 const CANDIDATE_BATCH: Duration = Duration::from_millis(20);
+/// Candidates of a peer that one link takes: as many as pairs are checked at all (RFC 8445, section
+/// 6.1.2.5).
+const MAX_CANDIDATES: usize = 100;
 /// Orders that wait for a link's reader: an answer and the candidates of a host with many
 /// addresses.
 const ORDERS: usize = 64;

@@ -41,6 +41,8 @@ pub(super) struct Active {
     pub(super) setup: Option<Duration>,
     /// Once the offer or answer is made.
     pub(super) made: Option<Made>,
+    /// How many candidates of the peer it was given, besides those in the offer or answer.
+    pub(super) candidates_taken: usize,
     /// Own candidates not yet sent, and until when they may wait for more.
     pub(super) candidates: Vec<CandidateLine>,
     pub(super) candidates_end: bool,

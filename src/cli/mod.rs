@@ -26,9 +26,16 @@ mod send;
 mod signal;
 mod signal_witness;
 mod verify;
+mod verify_batch;
 mod verify_input;
 mod verify_item;
 mod verify_judge;
+mod verify_log;
+mod verify_note;
+mod verify_progress;
+mod witness;
+mod witness_export;
+mod witness_tail;
 
 use std::process::ExitCode;
 
@@ -80,6 +87,7 @@ enum Command {
     Send(send::Args),
     Signal(signal::Args),
     Verify(verify::Args),
+    Witness(witness::Args),
 }
 
 impl Cli {
@@ -101,6 +109,7 @@ impl Cli {
             Command::Send(args) => block_on(send::run(args, globals)),
             Command::Signal(args) => block_on(signal::run(args, globals)),
             Command::Verify(args) => verify::run(args, globals),
+            Command::Witness(args) => witness::run(args, globals),
         });
         result.unwrap_or_else(|err| failure::report(&err))
     }

@@ -36,6 +36,11 @@ impl Out {
         self.attempt(BufWriter::flush)
     }
 
+    /// Whether its reader has gone away.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.stdout.is_none()
+    }
+
     fn attempt(
         &mut self,
         action: impl FnOnce(&mut BufWriter<Stdout>) -> io::Result<()>,

@@ -1,36 +1,75 @@
 //! Finding what there is to judge in a file, a folder, or standard input, with memory for one line.
 
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, Read};
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::verify::Trust;
+use super::verify_batch::Batch;
 use super::verify_item::{Item, Kind, Tally};
-use super::verify_judge::{MAX_TEXT, judge, judge_log, judge_swarm, malformed};
+use super::verify_judge::{MAX_TEXT, has_format, judge, judge_swarm, malformed};
+use super::verify_log::{export, log, log_file};
+use super::verify_progress::watched_line_by_line;
 use crate::message::parse_strict;
 use crate::swarm::{Swarm, SwarmError};
-use crate::witness::{self, CheckError, ENTRIES_FILE, Report};
+use crate::witness::{CHECKPOINT_FILE, ENTRIES_FILE, Evidence, Header, ProofFile};
 
-/// Judges everything in `path`, which may be `-`.
-pub(super) fn verify_file(path: &Path, trust: &Trust, tally: &mut Tally) -> anyhow::Result<()> {
+/// One thing to be judged, and where it was found.
+#[derive(Debug)]
+pub(super) enum Input {
+    /// The entries of a log.
+    Log(PathBuf),
+    /// A swarm file.
+    Swarm(PathBuf),
+    /// Whatever else a file holds; `-` is standard input.
+    Text(PathBuf),
+    /// What cannot be read, and why.
+    Unreadable(PathBuf, String),
+}
+
+impl Input {
+    /// The log that it is.
+    pub(super) fn log(&self) -> Option<&PathBuf> {
+        match self {
+            Self::Log(path) => Some(path),
+            _ => None,
+        }
+    }
+}
+
+/// Finds what there is to judge in `path`: of a folder, the logs in it.
+pub(super) fn inputs_of(path: &Path) -> Vec<Input> {
     if path == Path::new("-") {
-        return text(io::stdin().lock(), path, trust, tally);
+        return vec![Input::Text(path.into())];
     }
     if path.is_dir() {
-        return folder(path, trust, tally);
+        return folder(path);
     }
-    match path.extension().and_then(|ext| ext.to_str()) {
-        Some("yaml" | "yml") => return swarm(path, trust, tally),
-        _ if path.file_name().is_some_and(|name| name == ENTRIES_FILE) => {
-            return log(path, witness::check(path), trust, tally);
-        }
-        _ => {}
-    }
-    match File::open(path) {
-        Ok(file) => text(BufReader::new(file), path, trust, tally),
-        Err(err) => tally.unreadable(path, &format!("{}: {err}", path.display())),
+    vec![match path.extension().and_then(|ext| ext.to_str()) {
+        Some("yaml" | "yml") => Input::Swarm(path.into()),
+        _ if path.file_name().is_some_and(|name| name == ENTRIES_FILE) => Input::Log(path.into()),
+        _ => Input::Text(path.into()),
+    }]
+}
+
+/// Judges one of them; `evidence` is what the logs among them hold of each other.
+pub(super) fn verify_input(
+    input: &Input,
+    evidence: &Evidence,
+    trust: &Trust,
+    tally: &mut Tally,
+) -> anyhow::Result<()> {
+    match input {
+        Input::Log(path) => log_file(path, evidence, trust, tally),
+        Input::Swarm(path) => swarm(path, trust, tally),
+        Input::Unreadable(path, why) => tally.unreadable(path, why),
+        Input::Text(path) if path == Path::new("-") => text(io::stdin().lock(), path, trust, tally),
+        Input::Text(path) => match File::open(path).and_then(watched_line_by_line) {
+            Ok(reader) => text(reader, path, trust, tally),
+            Err(err) => tally.unreadable(path, &format!("{}: {err}", path.display())),
+        },
     }
 }
 
@@ -50,36 +89,38 @@ fn swarm(path: &Path, trust: &Trust, tally: &mut Tally) -> anyhow::Result<()> {
 }
 
 /// A log, or a folder of logs as a swarm writes them: `DIR/AGENT`, `DIR/SWARM/AGENT`.
-fn folder(path: &Path, trust: &Trust, tally: &mut Tally) -> anyhow::Result<()> {
+fn folder(path: &Path) -> Vec<Input> {
     let mut level = vec![path.to_path_buf()];
-    let mut found = false;
+    let mut found = Vec::new();
     for _ in 0..=FOLDER_LEVELS {
         let mut next = Vec::new();
         for folder in level {
-            if folder.join(ENTRIES_FILE).exists() {
-                found = true;
-                let file = folder.join(ENTRIES_FILE);
-                log(&file, witness::check(&file), trust, tally)?;
+            // A folder that lost its entries is a log too, and cannot be read.
+            if [ENTRIES_FILE, CHECKPOINT_FILE]
+                .iter()
+                .any(|name| folder.join(name).is_file())
+            {
+                found.push(Input::Log(folder.join(ENTRIES_FILE)));
                 continue;
             }
             match folders(&folder) {
                 Ok(folders) => next.extend(folders),
                 Err(err) => {
-                    found = true;
-                    tally.unreadable(&folder, &format!("{}: {err}", folder.display()))?;
+                    let why = format!("{}: {err}", folder.display());
+                    found.push(Input::Unreadable(folder, why));
                 }
             }
         }
         level = next;
     }
-    if found {
-        return Ok(());
+    if found.is_empty() {
+        let why = format!(
+            "{}: found a folder without witness logs, expected `{ENTRIES_FILE}` in it, or below it as SWARM/AGENT/{ENTRIES_FILE}",
+            path.display()
+        );
+        found.push(Input::Unreadable(path.into(), why));
     }
-    let path_shown = path.display();
-    tally.unreadable(
-        path,
-        &format!("{path_shown}: found a folder without witness logs, expected `{ENTRIES_FILE}` in it, or below it as SWARM/AGENT/{ENTRIES_FILE}"),
-    )
+    found
 }
 
 fn folders(folder: &Path) -> io::Result<Vec<PathBuf>> {
@@ -92,22 +133,6 @@ fn folders(folder: &Path) -> io::Result<Vec<PathBuf>> {
     }
     folders.sort();
     Ok(folders)
-}
-
-fn log(
-    path: &Path,
-    checked: Result<Report, CheckError>,
-    trust: &Trust,
-    tally: &mut Tally,
-) -> anyhow::Result<()> {
-    let checked = match checked {
-        Ok(report) => Ok(report),
-        Err(CheckError::Flawed { flaw, .. }) => Err(flaw),
-        Err(err @ CheckError::Unreadable { .. }) => {
-            return tally.unreadable(path, &err.to_string());
-        }
-    };
-    tally.add(&judge_log(checked, trust).at(path, None))
 }
 
 /// A JSON text, several of them one per line, or a log.
@@ -129,9 +154,17 @@ fn texts(
     let Some(first) = lines.next()? else {
         return Ok(tally.add(&malformed("found nothing, expected JSON").at(path, None)));
     };
-    if first.number == 1 && is_entry(&first.bytes) {
-        let reader = first.bytes.as_slice().chain(reader);
-        return Ok(log(path, witness::check_reader(reader, path), trust, tally));
+    if first.number == 1
+        && let Ok(Value::Object(members)) = parse_strict(&first.bytes, MAX_TEXT + 1)
+    {
+        if is_entry(&members) {
+            let reader = first.bytes.as_slice().chain(reader);
+            let none = Evidence::default();
+            return Ok(log(reader, path, &[], &none, trust, tally));
+        }
+        if has_format(&members, Header::FORMAT) {
+            return Ok(export(&first.bytes, reader, path, trust, tally));
+        }
     }
     let is_lines = path
         .extension()
@@ -139,24 +172,32 @@ fn texts(
     if !is_lines && !first.is_whole_object() {
         // One text over several lines, or nothing of ours.
         let mut bytes = first.bytes;
-        let room = (MAX_TEXT + 1).saturating_sub(bytes.len()) as u64;
+        let room = (ProofFile::MAX + 1).saturating_sub(bytes.len()) as u64;
         reader.take(room).read_to_end(&mut bytes)?;
         return Ok(tally.add(&judge(&bytes, trust).at(path, None)));
     }
-    let mut next = lines.next()?;
-    let one = !is_lines && next.is_none();
-    let mut line = Some(first);
-    while let Some(this) = line {
-        let number = (!one).then_some(this.number);
-        if let Err(err) = tally.add(&judge(&this.bytes, trust).at(path, number)) {
-            return Ok(Err(err));
+    let second = lines.next()?;
+    let one = !is_lines && second.is_none();
+    let mut batch = Batch::default();
+    batch.push((!one).then_some(first.number), first.bytes);
+    let mut next = second;
+    loop {
+        let is_last = next.is_none();
+        if let Some(line) = next.take() {
+            batch.push(Some(line.number), line.bytes);
         }
-        line = match next.take() {
-            Some(line) => Some(line),
-            None => lines.next()?,
-        };
+        if is_last || batch.is_full() {
+            for (number, item) in batch.judge(trust) {
+                if let Err(err) = tally.add(&item.at(path, number)) {
+                    return Ok(Err(err));
+                }
+            }
+        }
+        if is_last {
+            return Ok(Ok(()));
+        }
+        next = lines.next()?;
     }
-    Ok(Ok(()))
 }
 
 /// Lines that are not blank.
@@ -180,8 +221,12 @@ impl<'a, R: BufRead> Lines<'a, R> {
     fn next(&mut self) -> io::Result<Option<Line>> {
         loop {
             let mut bytes = Vec::new();
-            // Its newline, and one byte that proves it too long.
-            let limit = MAX_TEXT as u64 + 2;
+            // Its newline, and one byte that proves it too long. A proof stands by itself.
+            let largest = match self.number {
+                0 => ProofFile::MAX,
+                _ => MAX_TEXT,
+            };
+            let limit = largest as u64 + 2;
             self.reader
                 .by_ref()
                 .take(limit)
@@ -212,10 +257,7 @@ impl Line {
 }
 
 /// Whether a line is the first of a log, wherever the log stands.
-fn is_entry(line: &[u8]) -> bool {
-    let Ok(Value::Object(members)) = parse_strict(line, MAX_TEXT + 1) else {
-        return false;
-    };
+fn is_entry(members: &Map<String, Value>) -> bool {
     let named = |name| members.contains_key(name);
     named("event") && named("prev_hash") && !named("version") && !named("type")
 }

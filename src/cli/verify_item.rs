@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::failure::Failure;
 use super::output::Out;
-use crate::identity::PublicKey;
+use crate::identity::{AgentId, PublicKey};
 
 /// What was found out about one thing.
 #[derive(Debug, Serialize)]
@@ -25,6 +25,15 @@ pub(super) struct Item {
     pub(super) public_key: Option<PublicKey>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) identity: Option<Identity>,
+    /// How many entries a log has, or a checkpoint covers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) entries: Option<u64>,
+    /// How many of them the newest checkpoint covers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) covered: Option<u64>,
+    /// Known agents that have countersigned it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) cosigners: Option<Vec<AgentId>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) reason: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -39,6 +48,9 @@ pub(super) enum Kind {
     Sdp,
     Frame,
     Witness,
+    Checkpoint,
+    Proof,
+    Export,
     Swarm,
     Unknown,
 }
@@ -72,6 +84,9 @@ impl Item {
             signer: None,
             public_key: None,
             identity: None,
+            entries: None,
+            covered: None,
+            cosigners: None,
             reason: None,
             detail: None,
         }
@@ -102,7 +117,9 @@ impl Item {
         }
         let why = match self.identity {
             None => "nothing in it tells who made it",
-            Some(_) if self.kind == Kind::Witness => "no checkpoint of a known key signs the log",
+            Some(_) if matches!(self.kind, Kind::Witness | Kind::Export) => {
+                "no checkpoint of a known key signs the log"
+            }
             Some(_) => "expected a key that --swarm or --key names",
         };
         Self {
@@ -187,8 +204,8 @@ impl fmt::Display for Item {
         write!(f, ": {}", self.kind)?;
         if let Some(signer) = &self.signer {
             let by = match self.kind {
-                // Nobody signs a log without a checkpoint.
-                Kind::Witness => "of",
+                // Nobody signs a log without a checkpoint, nor all of it with one.
+                Kind::Witness | Kind::Export => "of",
                 _ => "signed by",
             };
             write!(f, " {by} {signer}")?;
@@ -217,6 +234,9 @@ impl fmt::Display for Kind {
             Self::Sdp => "sdp",
             Self::Frame => "frame",
             Self::Witness => "witness",
+            Self::Checkpoint => "checkpoint",
+            Self::Proof => "proof",
+            Self::Export => "export",
             Self::Swarm => "swarm",
             Self::Unknown => "unknown",
         })

@@ -1,21 +1,34 @@
-//! Judging one thing: a JSON text, a witness log, a swarm file.
+//! Judging one thing that stands in one piece: a JSON text, a note, a swarm file. (Logs: `verify_log`.)
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::verify::Trust;
 use super::verify_item::{Identity, Item, Kind};
+use super::verify_note::{checkpoint, is_checkpoint, proof};
 use crate::agent::Control;
 use crate::identity::{AgentId, PublicKey};
-use crate::message::{Malformed, parse_strict, revoked_note, verify, verify_integrity};
+use crate::message::{Malformed, parse_strict, verify, verify_integrity};
 use crate::signal::{SdpFrame, parse_frame};
 use crate::swarm::Swarm;
-use crate::witness::{Flaw, Report};
+use crate::witness::ProofFile;
 
 /// Judges one JSON text.
 pub(super) fn judge(bytes: &[u8], trust: &Trust) -> Item {
     // A newline at the end of the file is none of the message's bytes.
-    let bytes = bytes.trim_ascii_end();
-    let item = match parse_strict(bytes, MAX_TEXT) {
+    let text = bytes.trim_ascii_end();
+    if is_checkpoint(text) {
+        return finish(checkpoint(bytes, trust), trust);
+    }
+    let bytes = text;
+    // A proof holds a whole line of a log, and begins like this.
+    let limit = match bytes.starts_with(br#"{"checkpoint":"#) {
+        true => ProofFile::MAX,
+        false => MAX_TEXT,
+    };
+    let item = match parse_strict(bytes, limit) {
+        Ok(Value::Object(members)) if has_format(&members, ProofFile::FORMAT) => {
+            proof(bytes, trust)
+        }
         Ok(Value::Object(members)) => {
             let name = members.get("type").and_then(Value::as_str);
             match name.and_then(FrameKind::of) {
@@ -32,54 +45,6 @@ pub(super) fn judge(bytes: &[u8], trust: &Trust) -> Item {
             detail,
         }) => malformed(format!("column {column}: {detail}")),
         Err(err) => malformed(err.to_string()),
-    };
-    finish(item, trust)
-}
-
-/// Says what was found out about a witness log.
-///
-/// Its entries prove that nothing was changed since, but anybody can write a log: without a
-/// checkpoint, the key that it names is only held against the known ones, and never `pinned`.
-pub(super) fn judge_log(checked: Result<Report, Flaw>, trust: &Trust) -> Item {
-    let report = match checked {
-        Ok(report) => report,
-        Err(flaw) => {
-            let detail = match flaw.column {
-                Some(column) => format!("column {column}: {}", flaw.detail),
-                None => flaw.detail,
-            };
-            let item = Item::bad(Kind::Witness, flaw.reason.as_str(), detail);
-            return Item {
-                line: Some(flaw.line),
-                ..item
-            };
-        }
-    };
-    // A signaling server is in no roster.
-    let id = report.agent_id.parse::<AgentId>().ok();
-    let (found, owner) = (report.public_key, &report.agent_id);
-    let roster = trust.swarm.as_ref().map(|(_, roster)| roster);
-    let known = id.as_ref().and_then(|id| roster?.key_of(id));
-    let mismatch = match known {
-        Some(key) if *key != found => Some(format!(
-            "found the key {found}, expected {key}, the key of {owner}{}",
-            revoked_note(trust, &found)
-        )),
-        _ => trust.other_than_key(&found),
-    };
-    if let Some(detail) = mismatch {
-        return Item::bad(Kind::Witness, "key-mismatch", detail);
-    }
-    let (entries, root) = (report.entries, hex::encode(report.root));
-    let item = Item {
-        signer: id.map(|id| id.to_string()),
-        public_key: Some(found),
-        identity: Some(Identity::Unpinned),
-        detail: Some(format!(
-            "log of {owner} in {}, {entries} entries, root {root}",
-            report.swarm
-        )),
-        ..Item::good(Kind::Witness)
     };
     finish(item, trust)
 }
@@ -107,7 +72,14 @@ pub(super) fn malformed(detail: impl Into<String>) -> Item {
 /// Largest JSON text that is read: a frame, or a line of a log (`wire.md`).
 pub(super) const MAX_TEXT: usize = 1 << 20;
 
-fn finish(item: Item, trust: &Trust) -> Item {
+/// Whether an object says that it is a file of that format, in whatever version.
+pub(super) fn has_format(members: &Map<String, Value>, format: &str) -> bool {
+    let found = members.get("format").and_then(Value::as_str);
+    found.is_some_and(|found| found.starts_with(format)) && !members.contains_key("version")
+}
+
+/// Fails what is not proved to be from a known key, where that is asked for.
+pub(super) fn finish(item: Item, trust: &Trust) -> Item {
     if trust.require_identity {
         item.require_identity()
     } else {
@@ -140,8 +112,6 @@ enum FrameKind {
     /// `goodbye`: with a `session` towards the server, without one on a data channel.
     Goodbye,
     Control,
-    /// Of a part that this version does not have.
-    Later,
 }
 
 impl FrameKind {
@@ -151,8 +121,8 @@ impl FrameKind {
             "challenge" | "register" | "registered" | "agent-joined" | "agent-left"
             | "ice-candidates" | "please-offer" | "error" => Self::Signaling,
             "goodbye" => Self::Goodbye,
-            "hello" | "ack" | "refused" | "ping" | "pong" => Self::Control,
-            "checkpoint" | "cosign" | "consistency" | "file-ack" => Self::Later,
+            "hello" | "ack" | "refused" | "ping" | "pong" | "checkpoint" | "cosign"
+            | "consistency" | "file-ack" => Self::Control,
             _ => return None,
         })
     }
@@ -160,11 +130,6 @@ impl FrameKind {
 
 fn frame(kind: FrameKind, has_session: bool, bytes: &[u8], trust: &Trust) -> Item {
     match kind {
-        FrameKind::Later => Item::bad(
-            Kind::Frame,
-            "schema",
-            "this version does not know this type of control frame",
-        ),
         FrameKind::Control => control(bytes),
         FrameKind::Goodbye if !has_session => control(bytes),
         FrameKind::Sdp | FrameKind::Signaling | FrameKind::Goodbye => match parse_frame(bytes) {
@@ -185,6 +150,11 @@ fn frame(kind: FrameKind, has_session: bool, bytes: &[u8], trust: &Trust) -> Ite
 
 fn control(bytes: &[u8]) -> Item {
     match Control::parse(bytes) {
+        Ok(Control::Unknown) => Item::bad(
+            Kind::Frame,
+            "schema",
+            "this version does not know this type of control frame",
+        ),
         Ok(_) => Item::good(Kind::Frame),
         Err(detail) => Item::bad(Kind::Frame, "schema", detail),
     }

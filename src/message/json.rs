@@ -171,7 +171,7 @@ impl<'de> Visitor<'de> for Strict {
 }
 
 /// The outermost object is the first level.
-pub(super) const MAX_DEPTH: usize = 64;
+pub(crate) const MAX_DEPTH: usize = 64;
 
 #[cfg(test)]
 mod tests {

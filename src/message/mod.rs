@@ -30,6 +30,7 @@ pub use canonical::canonical;
 pub(crate) use canonical::write_object;
 pub use draft::{Draft, DraftError};
 pub use ifmessage::IfMessage;
+pub(crate) use json::MAX_DEPTH;
 pub use json::{Malformed, parse_strict};
 pub use names::{Destination, Level, Performative, UnknownName};
 pub use refusal::{Claim, Reason, Refusal};

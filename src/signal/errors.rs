@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::proof::Later;
 use crate::identity::{AgentId, LinkId, Session};
 use crate::message::SdpReason;
 
@@ -25,6 +26,9 @@ pub struct ErrorFrame {
     /// With `older-session`: the session that is connected.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session: Option<Session>,
+    /// With `replaced`: the registration that took the place, if its session is a later one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub later: Option<Later>,
 }
 
 /// What is wrong.
@@ -143,6 +147,7 @@ impl ErrorCode {
             to: None,
             link: None,
             session: None,
+            later: None,
         }
     }
 

@@ -83,6 +83,17 @@ impl Members {
         }
     }
 
+    /// Takes a member that is an object, or left out.
+    pub(super) fn take_optional_object<T: DeserializeOwned>(
+        &mut self,
+        name: &str,
+    ) -> Result<Option<T>, Wrong> {
+        match self.0.contains_key(name) {
+            true => self.take_object(name).map(Some),
+            false => Ok(None),
+        }
+    }
+
     /// Takes a member that is a list of objects.
     pub(super) fn take_objects<T: DeserializeOwned>(
         &mut self,

@@ -36,7 +36,7 @@ pub use connect::ConnectError;
 pub use errors::{ErrorCode, ErrorFrame, FrameError, FrameReason};
 pub use notes::WitnessNote;
 pub use pem::PemError;
-pub use proof::{Goodbye, MAX_REASON, Nonce, Register};
+pub use proof::{Goodbye, Later, MAX_REASON, Nonce, Register};
 pub use sdp::{KeyOf, SdpBody, SdpExpect, SdpFrame, SdpKind, SdpRefusal};
 pub use server::{Server, ServerConfig, ServerError, WitnessSink};
 pub use tls::{CertificateFault, ServerTls, Trust};

@@ -34,6 +34,20 @@ pub struct Register {
     pub signature: Signature,
 }
 
+/// That an agent has registered in a later session: what a server shows to the connection that is
+/// replaced, so that no server can end an agent by saying so.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Later {
+    /// What the later registration answered.
+    pub nonce: Nonce,
+    /// As in the registration.
+    pub server: String,
+    /// The later session.
+    pub session: Session,
+    /// The registration's.
+    pub signature: Signature,
+}
+
 /// The frame `goodbye`, towards the server and on a data channel: I leave on purpose.
 ///
 /// It does not say whose it is: the connection does, and the signature binds it.
@@ -103,6 +117,16 @@ impl Register {
             .verify(Purpose::Registration, &bytes, &self.signature)
     }
 
+    /// What to show to an earlier session of the same agent.
+    pub fn as_later(&self, nonce: &Nonce) -> Later {
+        Later {
+            nonce: *nonce,
+            server: self.server.clone(),
+            session: self.session,
+            signature: self.signature,
+        }
+    }
+
     pub(super) fn of(members: &mut Members) -> Result<Self, Wrong> {
         let register = Self {
             swarm: members.take("swarm")?,
@@ -118,6 +142,28 @@ impl Register {
             )));
         }
         Ok(register)
+    }
+}
+
+impl Later {
+    /// Whether it proves that `agent_id` has registered, under its own key, in a session later than
+    /// `session`.
+    pub fn proves(
+        &self,
+        swarm: &SwarmName,
+        agent_id: &AgentId,
+        public_key: &PublicKey,
+        session: Session,
+    ) -> bool {
+        let register = Register {
+            swarm: swarm.clone(),
+            agent_id: agent_id.clone(),
+            public_key: *public_key,
+            session: self.session,
+            server: self.server.clone(),
+            signature: self.signature,
+        };
+        self.session > session && register.verify(&self.nonce).is_ok()
     }
 }
 

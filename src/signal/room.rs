@@ -97,6 +97,7 @@ struct Conn {
     swarm: SwarmName,
     network: Network,
     since: Instant,
+    nonce: Nonce,
     state: State,
 }
 
@@ -189,6 +190,7 @@ impl Room {
             Conn {
                 swarm,
                 network,
+                nonce,
                 since,
                 state,
             },
@@ -278,7 +280,7 @@ impl Room {
             c.state = State::Registered(agent_id.clone());
             self.unregistered.leave(c.network);
         }
-        self.replace(swarm, agent_id);
+        self.replace(conn, swarm, register);
 
         let metadata = json!({ "public_key": public_key, "session": session });
         self.note(swarm, "agent_registered", Some(agent_id), metadata);
@@ -304,17 +306,22 @@ impl Room {
     }
 
     /// Ends the earlier connection of an agent that registers again.
-    fn replace(&mut self, swarm: &SwarmName, agent_id: &AgentId) {
+    fn replace(&mut self, by: ConnId, swarm: &SwarmName, register: &Register) {
+        let agent_id = &register.agent_id;
         let state = self.swarms.get(swarm);
         let Some(earlier) = state.and_then(|s| s.members.get(agent_id)) else {
             return;
         };
         let conn = earlier.conn;
         let message = "an equal or later session of this agent registered elsewhere";
-        self.send(
-            conn,
-            &ServerFrame::Error(ErrorCode::Replaced.because(message)),
-        );
+        let is_later = register.session > earlier.session;
+        // Without it the agent would have to take our word.
+        let later = self.conns.get(&by).map(|by| register.as_later(&by.nonce));
+        let replaced = ErrorFrame {
+            later: later.filter(|_| is_later),
+            ..ErrorCode::Replaced.because(message)
+        };
+        self.send(conn, &ServerFrame::Error(replaced));
         self.effects.push(Effect::Close { conn });
         // The swarm outlives this moment, and with it what it pinned: the agent comes back at once.
         if let Some(c) = self.conns.remove(&conn) {

@@ -321,6 +321,7 @@ impl ErrorFrame {
             to: members.take_optional("to")?,
             link: members.take_optional("link")?,
             session: members.take_optional("session")?,
+            later: members.take_optional_object("later")?,
         })
     }
 }

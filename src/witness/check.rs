@@ -2,14 +2,14 @@
 //!
 //! Streams: memory for one line, however long the log. Repairs nothing.
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, Read};
 use std::path::{Path, PathBuf};
 
 use super::entry::{Chained, Entry, MAX_LINE};
 use super::opening::{FORMAT_VERSION, SIGNAL, origin};
+use super::plain;
 use super::tree::{Hash, Tree, leaf_hash};
-use super::{ENTRIES_FILE, Event, Flaw, Reason};
+use super::{ENTRIES_FILE, Event, Flaw, LogReader, Reason};
 use crate::identity::{AgentId, PublicKey, SwarmName};
 use crate::message::{Malformed, parse_strict};
 
@@ -56,44 +56,20 @@ pub enum CheckError {
 /// # Errors
 /// [`CheckError`], with the first line that is wrong.
 pub fn check(path: &Path) -> Result<Report, CheckError> {
-    let path = if path.is_dir() {
-        path.join(ENTRIES_FILE)
-    } else {
-        path.to_owned()
-    };
-    match File::open(&path) {
-        Ok(file) => check_reader(BufReader::with_capacity(READ_BUFFER, file), &path),
-        Err(source) => Err(CheckError::Unreadable { path, source }),
-    }
+    finish(LogReader::open(path)?)
 }
 
 /// Checks the log that `reader` gives; `name` stands for it in errors.
 ///
 /// # Errors
 /// [`CheckError`], with the first line that is wrong.
-pub fn check_reader(mut reader: impl BufRead, name: &Path) -> Result<Report, CheckError> {
-    let flawed = |flaw| CheckError::Flawed {
-        path: name.into(),
-        flaw,
-    };
-    let mut checker = Checker::default();
-    let tail = checker.read(&mut reader).map_err(|err| match err {
-        ReadError::Flawed(flaw) => flawed(flaw),
-        ReadError::Io(source) => CheckError::Unreadable {
-            path: name.into(),
-            source,
-        },
-    })?;
-    if tail.torn_bytes > 0 {
-        let detail = format!(
-            "the last {} bytes have no newline: the process was stopped while writing them",
-            tail.torn_bytes
-        );
-        return Err(flawed(checker.flaw(Reason::TornLine, None, detail)));
-    }
-    let empty = "an empty file is no log: its first entry is `log_opened`";
-    let flaw = checker.flaw(Reason::Malformed, None, empty.into());
-    checker.into_report().ok_or_else(|| flawed(flaw))
+pub fn check_reader(reader: impl BufRead, name: &Path) -> Result<Report, CheckError> {
+    finish(LogReader::new(reader, name)?)
+}
+
+fn finish(mut log: LogReader<impl BufRead>) -> Result<Report, CheckError> {
+    while log.next_entry()?.is_some() {}
+    log.finish()
 }
 
 /// The state of a log after some of its lines: what the next one must follow from.
@@ -130,6 +106,18 @@ pub(super) struct Tail {
     pub(super) good_bytes: u64,
     /// What follows them without a newline.
     pub(super) torn_bytes: u64,
+}
+
+/// What reading came upon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// A good line.
+    Entry(Event),
+    /// No whole line any more.
+    End {
+        /// What there is without a newline.
+        torn_bytes: u64,
+    },
 }
 
 /// Why reading ended early.
@@ -181,34 +169,57 @@ impl Checker {
         let mut line = Vec::new();
         let mut good_bytes = 0;
         loop {
-            line.clear();
-            // One byte more than a line: its newline, or the proof that it is too long.
-            let limit = MAX_LINE as u64 + 1;
-            let read = reader.by_ref().take(limit).read_until(b'\n', &mut line);
-            let read = read.map_err(ReadError::Io)? as u64;
-            match line.split_last() {
-                Some((b'\n', line)) => self.line(line).map_err(ReadError::Flawed)?,
-                _ if read == limit => {
-                    let detail = format!("a line of more than {MAX_LINE} bytes");
-                    return Err(ReadError::Flawed(self.flaw(
-                        Reason::Malformed,
-                        None,
-                        detail,
-                    )));
-                }
-                _ => {
+            match self.next(reader, &mut line)? {
+                Next::Entry(_) => good_bytes += line.len() as u64 + 1,
+                Next::End { torn_bytes } => {
                     return Ok(Tail {
                         good_bytes,
-                        torn_bytes: read,
+                        torn_bytes,
                     });
                 }
             }
-            good_bytes += read;
         }
     }
 
-    /// Takes the next line, without its newline.
-    fn line(&mut self, line: &[u8]) -> Result<(), Flaw> {
+    /// Reads the next whole line into `line`, without its newline, and takes it.
+    pub(super) fn next(
+        &mut self,
+        reader: &mut impl BufRead,
+        line: &mut Vec<u8>,
+    ) -> Result<Next, ReadError> {
+        line.clear();
+        // One byte more than a line: its newline, or the proof that it is too long.
+        let limit = MAX_LINE as u64 + 1;
+        let read = reader.by_ref().take(limit).read_until(b'\n', line);
+        let read = read.map_err(ReadError::Io)? as u64;
+        if line.pop_if(|last| *last == b'\n').is_some() {
+            return self.line(line).map(Next::Entry).map_err(ReadError::Flawed);
+        }
+        if read == limit {
+            let detail = format!("a line of more than {MAX_LINE} bytes");
+            let flaw = self.flaw(Reason::Malformed, None, detail);
+            return Err(ReadError::Flawed(flaw));
+        }
+        Ok(Next::End { torn_bytes: read })
+    }
+
+    /// Takes the next line, without its newline; says what happened.
+    fn line(&mut self, line: &[u8]) -> Result<Event, Flaw> {
+        let quick = self.opened.as_ref().and_then(|opened| {
+            let (owner, index) = (&opened.agent_id, self.chain.tree.size());
+            plain::follows(line, owner, index, &self.chain.last_hash)
+        });
+        let event = match quick {
+            Some(event) => event,
+            None => self.examine(line)?,
+        };
+        self.chain.push(line);
+        self.note();
+        Ok(event)
+    }
+
+    /// The whole way: what the next line says, and all that can be wrong with it.
+    fn examine(&mut self, line: &[u8]) -> Result<Event, Flaw> {
         let value = parse_strict(line, MAX_LINE).map_err(|err| {
             let (column, detail) = match err {
                 Malformed::Syntax { column, detail, .. } => (Some(column), detail),
@@ -259,13 +270,21 @@ impl Checker {
             }
             (Some(_), _) => {}
         }
-        self.chain.push(line);
-        self.note();
-        Ok(())
+        Ok(entry.event)
+    }
+
+    /// The state after the lines so far.
+    pub(super) fn chain(&self) -> &Chain {
+        &self.chain
+    }
+
+    /// What the first entry says; none before it was read.
+    pub(super) fn opened(&self) -> Option<&Opened> {
+        self.opened.as_ref()
     }
 
     /// A flaw of the line that would come next.
-    fn flaw(&self, reason: Reason, column: Option<usize>, detail: String) -> Flaw {
+    pub(super) fn flaw(&self, reason: Reason, column: Option<usize>, detail: String) -> Flaw {
         Flaw {
             reason,
             line: self.chain.tree.size() + 1,
@@ -277,18 +296,6 @@ impl Checker {
     /// What the first entry says and how the log goes on; none of an empty log.
     pub(super) fn into_parts(self) -> Option<(Opened, Chain)> {
         self.opened.map(|opened| (opened, self.chain))
-    }
-
-    fn into_report(self) -> Option<Report> {
-        let (opened, chain) = self.into_parts()?;
-        Some(Report {
-            entries: chain.tree.size(),
-            root: chain.tree.root(),
-            last_hash: chain.last_hash,
-            agent_id: opened.agent_id,
-            swarm: opened.swarm,
-            public_key: opened.public_key,
-        })
     }
 }
 

@@ -209,7 +209,7 @@ fn parsed<T: std::str::FromStr<Err: ToString>>(
         .map_err(|err: T::Err| format!("`{name}`: {}", err.to_string()))
 }
 
-fn is_trace_id(text: &str) -> bool {
+pub(super) fn is_trace_id(text: &str) -> bool {
     text.len() == TRACE_ID && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
@@ -226,8 +226,8 @@ fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
     out.write_fmt(text).expect("a Vec takes every byte");
 }
 
-/// A line without its newline has at most 1 MiB.
-pub(super) const MAX_LINE: usize = 1 << 20;
+/// A line without its newline has at most 1 MiB (`wire.md`).
+pub const MAX_LINE: usize = 1 << 20;
 /// 64 levels in all; the entry is the first and the metadata the second. A frame of a hostile
 /// peer may use all 64 itself, and must not make our own log unreadable.
 const MAX_DEPTH_OF_A_MEMBER: usize = 62;

@@ -76,16 +76,26 @@ impl fmt::Display for LogOwner<'_> {
 
 /// The name of a log in checkpoints (C2SP tlog-checkpoint).
 pub fn origin(swarm: &SwarmName, owner: &str) -> String {
-    format!("ifswarm-log/{swarm}/{owner}")
+    format!("{ORIGIN}{swarm}/{owner}")
 }
 
 /// Whose log of `swarm` has this name; none for another swarm's, or a signaling server's.
 pub fn owner_of(swarm: &SwarmName, origin: &str) -> Option<AgentId> {
-    let rest = origin.strip_prefix("ifswarm-log/")?;
+    let rest = origin.strip_prefix(ORIGIN)?;
     let id = rest.strip_prefix(swarm.as_str())?.strip_prefix('/')?;
     id.parse().ok()
 }
 
+/// The swarm and the owner, an agent or `@signal`, of the log that has this name.
+pub fn parse_origin(origin: &str) -> Option<(SwarmName, &str)> {
+    // A swarm's name has no slash, an agent's may.
+    let (swarm, owner) = origin.strip_prefix(ORIGIN)?.split_once('/')?;
+    let is_owner = owner == SIGNAL || AgentId::is_valid(owner);
+    Some((swarm.parse().ok()?, owner)).filter(|_| is_owner)
+}
+
+/// What the name of every log begins with.
+const ORIGIN: &str = "ifswarm-log/";
 /// How a signaling server is called in its own log; no agent can have this id.
 pub(super) const SIGNAL: &str = "@signal";
 /// `metadata.version` of `log_opened`: the version of this format.

@@ -340,24 +340,26 @@ fn connect(url: &str) {
     });
 }
 
-/// A server that runs until it is told to end.
+/// A program that runs until it is told to end.
 pub(crate) struct Running {
     child: Child,
     stdout: BufReader<ChildStdout>,
-    stderr: ChildStderr,
+    stderr: BufReader<ChildStderr>,
 }
 
 impl Running {
     pub(crate) fn signal(args: &[&str]) -> Self {
-        let mut child = ifswarm()
-            .arg("signal")
-            .args(args)
+        Self::start(ifswarm().arg("signal").args(args))
+    }
+
+    pub(crate) fn start(command: &mut Command) -> Self {
+        let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
-        let stderr = child.stderr.take().unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
         Self {
             child,
             stdout,
@@ -368,6 +370,13 @@ impl Running {
     pub(crate) fn line(&mut self) -> String {
         let mut line = String::new();
         self.stdout.read_line(&mut line).unwrap();
+        line.trim_end().into()
+    }
+
+    /// The next line of standard error.
+    pub(crate) fn error_line(&mut self) -> String {
+        let mut line = String::new();
+        self.stderr.read_line(&mut line).unwrap();
         line.trim_end().into()
     }
 

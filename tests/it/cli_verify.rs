@@ -238,6 +238,38 @@ fn reads_messages_and_frames_one_per_line_from_a_file_or_standard_input() {
 }
 
 #[test]
+fn messages_are_judged_on_all_cores_and_told_in_their_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("many.jsonl");
+    let good = fs::read_to_string(fixtures_dir().join("valid_ifmessage_escalate.json")).unwrap();
+    let bad = good.replacen("\"level\":", "\"levels\":", 1);
+    let forged = fs::read_to_string(fixtures_dir().join("invalid/bad-signature-malleable-s.json"));
+    let forged = forged.unwrap();
+    let line = |n: usize| match n {
+        n if n % 1009 == 7 => &bad,
+        n if n % 501 == 3 => &forged,
+        _ => &good,
+    };
+    // More than are judged together.
+    let text: String = (1..=2500)
+        .map(|n| line(n).trim_end().to_owned() + "\n")
+        .collect();
+    fs::write(&file, text).unwrap();
+    let (code, told, _) = verify_json(&["--swarm", &roster()], &[file]);
+    let items = told["items"].as_array().unwrap();
+    assert_eq!((code, items.len()), (1, 2500));
+    for (n, item) in (1..).zip(items) {
+        assert_eq!(item["line"], n);
+        let reason = match n {
+            n if n % 1009 == 7 => json!("schema"),
+            n if n % 501 == 3 => json!("bad-signature"),
+            _ => Value::Null,
+        };
+        assert_eq!(item["reason"], reason, "{item}");
+    }
+}
+
+#[test]
 fn reads_one_message_over_several_lines_and_none_over_the_limits() {
     let message: Value = serde_json::from_slice(&read("valid_ifmessage_escalate.json")).unwrap();
     let pretty = serde_json::to_vec_pretty(&message).unwrap();

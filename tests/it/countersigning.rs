@@ -193,7 +193,7 @@ impl Trio {
             builder.roster(roster())
         });
         let swarm = swarm.await;
-        let raw = Raw::join(&swarm.server, "raw", "ann").await;
+        let raw = Raw::join(&swarm.server.url(), "raw", "ann").await;
         raw.say_hello();
         Self { swarm, raw }
     }

@@ -14,6 +14,7 @@ use serde_json::Value;
 use crate::message_fixtures;
 use crate::sdp_fixtures;
 use crate::support::{AGENTS, FixtureAgent, fixtures_dir, roster};
+use crate::witness_fixtures;
 
 /// Every fixture: its path within `fixtures/` and its bytes. More kinds are added here.
 fn all() -> BTreeMap<String, Vec<u8>> {
@@ -31,6 +32,7 @@ fn all() -> BTreeMap<String, Vec<u8>> {
     for (name, bytes) in sdp_fixtures::invalid() {
         files.insert(format!("invalid-sdp/{name}.json"), bytes);
     }
+    files.extend(witness_fixtures::valid());
     files
 }
 

@@ -3,7 +3,7 @@
 //!
 //! An input that a target does not hold for is written to a file, which the message names.
 
-mod mutate;
+pub(crate) mod mutate;
 #[path = "../fuzz/targets/mod.rs"]
 mod targets;
 
@@ -55,6 +55,16 @@ fn witness_entries_hold_under_changed_input() {
 #[test]
 fn signed_notes_hold_under_changed_input() {
     fuzz("note", &[], 5_000);
+}
+
+#[test]
+fn proofs_hold_under_changed_input() {
+    fuzz("proof", &["valid_proof"], 3_000);
+}
+
+#[test]
+fn exports_hold_under_changed_input() {
+    fuzz("export", &["valid_export"], 1_000);
 }
 
 #[test]

@@ -5,17 +5,25 @@
 )]
 
 mod admission;
+mod adversary;
 mod certificates;
 mod cli;
+mod cli_checkpoints;
 mod cli_verify;
+mod cli_witness;
 mod conversation;
 mod countersigning;
 mod fixtures;
+mod full_disk;
 mod fuzz;
 mod hostile_server;
 mod interop;
+mod interop_checkpoint;
 mod interop_witness;
+mod kept_swarm;
+mod killed;
 mod layers;
+mod liar;
 mod live;
 mod mesh;
 mod mesh_sim;
@@ -28,3 +36,4 @@ mod revocation;
 mod sdp_fixtures;
 mod support;
 mod tls;
+mod witness_fixtures;

@@ -37,7 +37,7 @@ async fn open() -> Scene {
     let folder = tempfile::tempdir().unwrap();
     let builder = builder(AGENT, &server.url(), folder.path());
     let ann = LiveAgent::start(builder.roster(roster)).await;
-    let raw = Raw::join(&server, RAW, AGENT).await;
+    let raw = Raw::join(&server.url(), RAW, AGENT).await;
     Scene {
         ann,
         raw,

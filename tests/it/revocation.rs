@@ -26,7 +26,7 @@ async fn a_message_under_a_revoked_key_is_not_delivered_and_the_link_lives_on() 
         let folder = tempfile::tempdir().unwrap();
         let ann = builder("ann", &server.url(), folder.path()).roster(roster);
         let mut ann = LiveAgent::start(ann).await;
-        let raw = Raw::join(&server, "raw", "ann").await;
+        let raw = Raw::join(&server.url(), "raw", "ann").await;
         raw.say_hello();
         for (number, source, reason) in [(1, "raw", "key-mismatch"), (1, "eve", "unknown-source")] {
             let forged = sign_as(source, raw.session, &old, number, say("ann", "forged"));

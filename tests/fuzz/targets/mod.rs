@@ -12,11 +12,13 @@
 mod control;
 mod description;
 mod entries;
+mod export;
 mod frame;
 mod ifmessage;
 mod key_file;
 mod note;
 mod oracle;
+mod proof;
 mod sdp;
 mod swarm;
 
@@ -24,7 +26,7 @@ mod swarm;
 type Target = fn(&[u8]);
 
 /// The decoders by name. Each has its seeds in `corpus/NAME` and a file in `fuzz_targets`.
-pub(crate) const TARGETS: [(&str, Target); 9] = [
+pub(crate) const TARGETS: [(&str, Target); 11] = [
     ("ifmessage", ifmessage::target),
     ("frame", frame::target),
     ("control", control::target),
@@ -33,6 +35,8 @@ pub(crate) const TARGETS: [(&str, Target); 9] = [
     ("swarm", swarm::target),
     ("entries", entries::target),
     ("note", note::target),
+    ("proof", proof::target),
+    ("export", export::target),
     ("key_file", key_file::target),
 ];
 

@@ -30,7 +30,7 @@ impl Random {
     }
 
     /// Below `end`; 0 where there is nothing below.
-    fn below(&mut self, end: usize) -> usize {
+    pub(crate) fn below(&mut self, end: usize) -> usize {
         (self.next() % end.max(1) as u64) as usize
     }
 

@@ -27,9 +27,15 @@ use tokio::task::AbortHandle;
 
 /// The far end of a link to a real agent.
 pub(crate) struct RawLink {
-    orders: mpsc::UnboundedSender<Frame>,
+    orders: mpsc::UnboundedSender<Order>,
     happened: mpsc::UnboundedReceiver<Happened>,
     task: AbortHandle,
+}
+
+/// What a link is to do.
+enum Order {
+    Send(Frame),
+    AnswerPings,
 }
 
 /// What travels on a channel.
@@ -139,6 +145,7 @@ impl RawLink {
             socket,
             address,
             open: 0,
+            answers_pings: false,
             tell,
         };
         let task = tokio::spawn(driver.run(orders_out)).abort_handle();
@@ -152,7 +159,12 @@ impl RawLink {
 
     /// Queues a frame. Of a link that is down it is dropped.
     pub(crate) fn send(&self, frame: Frame) {
-        let _ = self.orders.send(frame);
+        let _ = self.orders.send(Order::Send(frame));
+    }
+
+    /// Answers pings by itself from now on: a link that does not is dead after 30 s.
+    pub(crate) fn answer_pings(&self) {
+        let _ = self.orders.send(Order::AnswerPings);
     }
 
     /// The next thing that happens; [`Happened::Closed`] over and over once it is down.
@@ -173,11 +185,12 @@ struct Driver {
     socket: UdpSocket,
     address: SocketAddr,
     open: usize,
+    answers_pings: bool,
     tell: mpsc::UnboundedSender<Happened>,
 }
 
 impl Driver {
-    async fn run(mut self, mut orders: mpsc::UnboundedReceiver<Frame>) {
+    async fn run(mut self, mut orders: mpsc::UnboundedReceiver<Order>) {
         let mut buffer = vec![0; 2048];
         loop {
             if !self.drain().await {
@@ -204,8 +217,11 @@ impl Driver {
                     let _ = self.connection.handle_read(datagram);
                 }
                 order = orders.recv() => {
-                    let Some(frame) = order else { return };
-                    self.write(frame);
+                    match order {
+                        Some(Order::Send(frame)) => self.write(frame),
+                        Some(Order::AnswerPings) => self.answers_pings = true,
+                        None => return,
+                    }
                 }
             }
         }
@@ -263,6 +279,11 @@ impl Driver {
                         is_text: message.is_string,
                         bytes: message.data.to_vec(),
                     };
+                    if self.answers_pings
+                        && let Some(pong) = pong_to(&frame)
+                    {
+                        self.write(pong);
+                    }
                     let _ = self.tell.send(Happened::Frame(frame));
                 }
             }
@@ -271,6 +292,13 @@ impl Driver {
             }
         }
     }
+}
+
+/// The answer to a ping: the same, under another name.
+fn pong_to(frame: &Frame) -> Option<Frame> {
+    let text = std::str::from_utf8(&frame.bytes).ok()?;
+    let is_ping = frame.channel == Channel::Control && text.starts_with(r#"{"type":"ping""#);
+    is_ping.then(|| Frame::control(text.replacen("ping", "pong", 1)))
 }
 
 /// Bytes of the largest frame that can be sent: beyond all that an agent takes.

@@ -6,7 +6,7 @@ mod log;
 
 use ifswarm::identity::{KeyPair, Session};
 use ifswarm::message::{Author, Draft, Signed, Timestamp, sign};
-use ifswarm::signal::{Client, ClientConfig, SdpBody, SdpFrame, SdpKind, Server, ServerFrame};
+use ifswarm::signal::{Client, ClientConfig, SdpBody, SdpFrame, SdpKind, ServerFrame};
 use serde_json::{Value, json};
 
 pub(crate) use link::{Channel, Frame, Happened, RawLink};
@@ -32,13 +32,13 @@ pub(crate) struct Raw {
 impl Raw {
     /// Joins as `id`, and takes the link that `agent` offers, which must have the smaller id.
     /// Returns when it is open, before any hello of its own.
-    pub(crate) async fn join(server: &Server, id: &'static str, agent: &'static str) -> Self {
+    pub(crate) async fn join(server: &str, id: &'static str, agent: &'static str) -> Self {
         Self::join_in(server, id, agent, FixtureAgent::new(id).session).await
     }
 
     /// As [`join`](Self::join), in this session.
     pub(crate) async fn join_in(
-        server: &Server,
+        server: &str,
         id: &'static str,
         agent: &'static str,
         session: Session,
@@ -51,7 +51,7 @@ impl Raw {
 
     /// As [`join_in`](Self::join_in); `answer` makes the link and the answer.
     pub(crate) async fn join_by(
-        server: &Server,
+        server: &str,
         id: &'static str,
         agent: &'static str,
         session: Session,
@@ -59,7 +59,7 @@ impl Raw {
     ) -> Self {
         let me = FixtureAgent::new(id);
         let config = ClientConfig {
-            url: server.url(),
+            url: server.to_owned(),
             swarm: swarm_name(),
             agent_id: me.id.clone(),
             key: me.key.clone(),

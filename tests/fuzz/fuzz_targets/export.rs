@@ -1,0 +1,7 @@
+//! cargo-fuzz: the target `export` of `targets`.
+#![no_main]
+
+#[path = "../targets/mod.rs"]
+mod targets;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| targets::named("export")(bytes));
