@@ -16,10 +16,10 @@ use super::Globals;
 use super::agent_exec::{self, Program};
 use super::agent_ledger::{Fate, Ledger};
 use super::agent_lines::{Input, Line, PeerIs};
-use super::agent_pipes;
 use super::failure::{Failure, impossible};
 use super::interrupt::Interrupt;
 use super::joining::{Joining, Members};
+use super::{agent_mcp, agent_pipes};
 use crate::agent::{Agent, AgentEvent, SendError, Subscription};
 use crate::identity::AgentId;
 use crate::message::{Destination, Draft};
@@ -42,6 +42,10 @@ pub(crate) struct Args {
     /// standard error is logged under the agent's id
     #[arg(long, value_name = "CMD")]
     exec: Option<String>,
+    /// Speak the Model Context Protocol on the pipes, for a language-model client: tools to list
+    /// peers, send, ask, read and verify. Ends when the client closes them
+    #[arg(long, conflicts_with_all = ["exec", "stay"])]
+    mcp: bool,
 }
 
 pub(crate) async fn run(args: Args, _: &Globals) -> anyhow::Result<ExitCode> {
@@ -52,6 +56,9 @@ pub(crate) async fn run(args: Args, _: &Globals) -> anyhow::Result<ExitCode> {
         return Ok(Failure::Interrupted.into());
     };
     let agent = started.map_err(impossible)?;
+    if args.mcp {
+        return agent_mcp::serve(agent, members, &mut interrupt).await;
+    }
     let ready = Line::Ready {
         agent_id: agent.id(),
         public_key: agent.public_key(),
@@ -117,7 +124,8 @@ async fn serve(
     }
 }
 
-async fn leave(agent: Agent, reason: &str, grace: Duration) -> anyhow::Result<ExitCode> {
+/// Says goodbye, `grace` for acknowledgements.
+pub(super) async fn leave(agent: Agent, reason: &str, grace: Duration) -> anyhow::Result<ExitCode> {
     let left = agent.shutdown_within(reason, grace).await;
     left.map_err(impossible).map(|_| ExitCode::SUCCESS)
 }
@@ -155,7 +163,7 @@ async fn send(
     members: &Members,
 ) -> Result<(), String> {
     let destination = draft.destination.clone();
-    wait_for_a_link(agent, &destination, members).await?;
+    wait_for_a_link(agent, &destination, members, FOR_A_LINK).await?;
     let sent = agent.send(draft).await;
     let receipt = sent.map_err(|err: SendError| err.to_string())?;
     // The receipt first: an acknowledgement may be known already.
@@ -175,10 +183,11 @@ async fn send(
 }
 
 /// A program may write before the links are up.
-async fn wait_for_a_link(
+pub(super) async fn wait_for_a_link(
     agent: &Agent,
     destination: &Destination,
     members: &Members,
+    patience: Duration,
 ) -> Result<(), String> {
     let linked = async {
         match destination {
@@ -195,11 +204,11 @@ async fn wait_for_a_link(
     match destination {
         // The agent says that itself.
         Destination::Agent(peer) if peer == agent.id() => Ok(()),
-        _ => match timeout(FOR_A_LINK, linked).await {
+        _ => match timeout(patience, linked).await {
             Ok(linked) => linked.map_err(|err| err.to_string()),
             Err(_) => Err(format!(
                 "no link to `{destination}` has come up in {} s: is it running, and registered with the same server?",
-                FOR_A_LINK.as_secs()
+                patience.as_secs()
             )),
         },
     }

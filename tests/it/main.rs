@@ -5,6 +5,7 @@
 )]
 
 mod admission;
+mod agent_mcp;
 mod certificates;
 mod cli;
 mod cli_verify;
