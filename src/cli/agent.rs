@@ -15,10 +15,11 @@ use tokio::time::timeout;
 use super::Globals;
 use super::agent_exec::{self, Program};
 use super::agent_ledger::{Fate, Ledger};
-use super::agent_lines::{Input, Line, PeerIs};
+use super::agent_lines::{Asked, Input, Line, PeerIs};
 use super::failure::{Failure, impossible};
 use super::interrupt::Interrupt;
 use super::joining::{Joining, Members};
+use super::mesh_up::duration;
 use super::{agent_mcp, agent_pipes};
 use crate::agent::{Agent, AgentEvent, SendError, Subscription};
 use crate::identity::AgentId;
@@ -35,6 +36,9 @@ pub(crate) struct Args {
     id: AgentId,
     #[command(flatten)]
     joining: Joining,
+    /// After how much silence a conversation is closed
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = duration)]
+    conversation_silence: Duration,
     /// Stay after the end of the input
     #[arg(long)]
     stay: bool,
@@ -51,6 +55,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args, _: &Globals) -> anyhow::Result<ExitCode> {
     let mut interrupt = Interrupt::listen()?;
     let (builder, members) = args.joining.builder(&args.id)?;
+    let builder = builder.conversation_silence(args.conversation_silence);
     let started = interrupt.or(builder.start()).await;
     let Some(started) = started else {
         return Ok(Failure::Interrupted.into());
@@ -140,8 +145,15 @@ async fn speak(
 ) {
     while let Some(input) = inputs.recv().await {
         let number = input.number;
-        let sent = match input.draft() {
-            Ok(draft) => send(agent, draft, lines, ledger, members).await,
+        let sent = match input.read() {
+            Ok(Asked::Send(draft)) => send(agent, *draft, lines, ledger, members).await,
+            Ok(Asked::Conversations) => {
+                let conversations = agent.conversations();
+                let conversations = conversations.iter().map(Into::into).collect();
+                let told = Line::Conversations { conversations };
+                let _ = lines.send(told.to_text()).await;
+                Ok(())
+            }
             Err(message) => Err(message),
         };
         if let Err(message) = sent {

@@ -253,7 +253,7 @@ mod tests {
         let inbox = Inbox::default();
         inbox.put(message("ann", 1, MAX_ANSWER));
         for number in 2..=9 {
-            inbox.put(message("ann", number, 20 << 10));
+            inbox.put(message("ann", number, 18 << 10));
         }
         assert_eq!(numbers(&inbox.take(9, None)), [1]);
         assert_eq!(numbers(&inbox.take(9, None)), [2, 3, 4]);
