@@ -26,7 +26,7 @@ impl Agent {
     /// As [`send`](Self::send), and where no source is named.
     pub async fn share_evidence(
         &self,
-        to: impl Into<Destination>,
+        to: Destination,
         evidence: Evidence,
     ) -> Result<Receipt, SendError> {
         if evidence.citation_ids.is_empty() {

@@ -36,6 +36,7 @@ pub(super) struct SendMessage {
     /// What it says: any JSON object, such as {"text": "…"}
     payload: Map<String, Value>,
     /// What the message does; inform if left out
+    #[serde(default)]
     #[schemars(schema_with = "performatives")]
     performative: Option<Performative>,
     /// The conversation it belongs to, as read_inbox gives it
@@ -60,6 +61,7 @@ pub(super) struct RequestReply {
     /// What is asked: any JSON object, such as {"question": "…"}
     payload: Map<String, Value>,
     /// What the message does; request if left out
+    #[serde(default)]
     #[schemars(schema_with = "performatives")]
     performative: Option<Performative>,
     /// The conversation it belongs to

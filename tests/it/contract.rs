@@ -56,7 +56,7 @@ items! {
         ifswarm::agent::Agent::request,
         ifswarm::agent::Agent::send,
         ifswarm::agent::Agent::serve::<fn(Told) -> Answered, Answered>,
-        ifswarm::agent::Agent::share_evidence::<ifswarm::message::Destination>,
+        ifswarm::agent::Agent::share_evidence,
         ifswarm::agent::Agent::shutdown,
         ifswarm::agent::Agent::shutdown_within,
         ifswarm::agent::Agent::subscribe,
@@ -342,7 +342,7 @@ sip.shutdown("the call is over").await?;
             let mut input = sip.stdin.take().unwrap();
             let output = BufReader::new(sip.stdout.take().unwrap());
             let talking = tokio::task::spawn_blocking(move || {
-                let lines = block("```");
+                let lines = block("```text");
                 assert_eq!(lines.len(), 10);
                 let mut said = output
                     .lines()

@@ -1,5 +1,7 @@
 //! One link given up and wanted again, over real connections; evidence, and how good a link is.
 
+use std::time::Duration;
+
 use ifswarm::agent::{AgentEvent, Evidence, SendError};
 use ifswarm::identity::AgentId;
 use ifswarm::link::Path;
@@ -67,7 +69,12 @@ async fn who_disconnects_a_peer_says_goodbye_to_it_alone_and_can_have_it_again()
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn evidence_cites_its_sources_and_the_link_says_how_good_it_is() {
     within(async {
-        let mut swarm = LiveSwarm::start(&["ann", "bob"]).await;
+        // For ann, silence begins at once.
+        let mut swarm = LiveSwarm::start_with(&["ann", "bob"], |place, builder| match place {
+            0 => builder.conversation_silence(Duration::ZERO),
+            _ => builder,
+        })
+        .await;
         let bob: Destination = "bob".parse().unwrap();
         let refused = swarm
             .agent(0)
@@ -89,6 +96,7 @@ async fn evidence_cites_its_sources_and_the_link_says_how_good_it_is() {
         let talks = swarm.agent(1).conversations();
         assert_eq!((talks[0].id.as_str(), talks[0].received), ("deal", 1));
         assert!(talks[0].peers.contains(&id("ann")));
+        assert_eq!(swarm.agent(0).conversations(), [], "closed by silence");
 
         let quality = swarm.agent(0).connection_quality(&id("bob")).await.unwrap();
         assert_eq!((quality.state, quality.path), (PeerState::Up, Path::Host));
