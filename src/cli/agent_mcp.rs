@@ -45,8 +45,22 @@ pub(super) async fn serve(
         closing: watch::Sender::new(false),
     });
     let talking = async {
-        let served = Arc::clone(&desk).serve(rmcp::transport::stdio()).await;
-        talked(served?.waiting().await)
+        let served = match Arc::clone(&desk).serve(rmcp::transport::stdio()).await {
+            Ok(served) => served,
+            // A client that goes away before it has said anything is no error.
+            Err(ServerInitializeError::ConnectionClosed(_)) => return Ok(()),
+            Err(err) => {
+                return Err(unusable(anyhow!(
+                    "standard input is no MCP client's: {err}. `agent --mcp` is started by a client, which speaks the protocol; for lines of JSON leave --mcp out"
+                )));
+            }
+        };
+        match served.waiting().await {
+            Ok(QuitReason::JoinError(err)) | Err(err) => {
+                Err(impossible(anyhow!("the MCP session broke off: {err}")))
+            }
+            Ok(_) => Ok(()),
+        }
     };
     // What is dropped here is a conversation that is over anyway.
     let (talked, grace) = tokio::select! {
@@ -59,34 +73,7 @@ pub(super) async fn serve(
     let agent = desk.agent.write().await.take();
     let agent = agent.expect("taken here only");
     let left = leave(agent, "done", grace).await?;
-    match talked {
-        Ok(()) => Ok(left),
-        // A client that goes away before it has said anything is no error.
-        Err(Talk::Initialize(ServerInitializeError::ConnectionClosed(_))) => Ok(left),
-        Err(Talk::Initialize(err)) => Err(unusable(anyhow!(
-            "standard input is no MCP client's: {err}. `agent --mcp` is started by a client, which speaks the protocol; for lines of JSON leave --mcp out"
-        ))),
-        Err(Talk::Task(err)) => Err(impossible(anyhow!("the MCP session broke off: {err}"))),
-    }
-}
-
-/// What can be wrong with a session.
-enum Talk {
-    Initialize(ServerInitializeError),
-    Task(tokio::task::JoinError),
-}
-
-impl From<ServerInitializeError> for Talk {
-    fn from(err: ServerInitializeError) -> Self {
-        Self::Initialize(err)
-    }
-}
-
-fn talked(ended: Result<QuitReason, tokio::task::JoinError>) -> Result<(), Talk> {
-    match ended {
-        Ok(QuitReason::JoinError(err)) | Err(err) => Err(Talk::Task(err)),
-        Ok(_) => Ok(()),
-    }
+    talked.map(|()| left)
 }
 
 /// Where the calls of the client are answered.

@@ -385,12 +385,13 @@ async fn ends_with_a_goodbye_and_0_when_the_client_closes_also_in_the_middle_of_
         client.cancel().await.unwrap();
         assert!(child.wait().await.unwrap().success());
         assert!(waiting.await.unwrap().is_err());
-        legal
+        let why = legal
             .until(|event| match event {
-                AgentEvent::PeerDown { why, .. } => Some(assert_eq!(why, CloseReason::Goodbye)),
+                AgentEvent::PeerDown { why, .. } => Some(why),
                 _ => None,
             })
             .await;
+        assert_eq!(why, CloseReason::Goodbye);
         legal.agent.shutdown("done").await.unwrap();
         server.shutdown().await;
     })

@@ -166,19 +166,17 @@ fn faults(contract: &str) -> Vec<String> {
 /// All that looks like a path: of an item, or of a file.
 fn collect(value: &Value, named: &mut BTreeSet<String>) {
     match value {
-        Value::String(text) => {
-            if ["ifswarm::", "fixtures/", "docs/"]
-                .iter()
-                .any(|start| text.starts_with(start))
-            {
-                named.insert(text.clone());
-            }
+        Value::String(text) if PATHS.iter().any(|start| text.starts_with(start)) => {
+            named.insert(text.clone());
         }
         Value::Sequence(values) => values.iter().for_each(|value| collect(value, named)),
         Value::Mapping(members) => members.values().for_each(|value| collect(value, named)),
         _ => {}
     }
 }
+
+/// What begins with one of these is looked for.
+const PATHS: [&str; 3] = ["ifswarm::", "fixtures/", "docs/"];
 
 fn contract() -> String {
     read("docs/INTERFACES/workstream-2-webrtc-contract.yaml")
