@@ -6,7 +6,7 @@ use ifswarm::agent::{AgentEvent, Evidence, SendError};
 use ifswarm::identity::AgentId;
 use ifswarm::link::Path;
 use ifswarm::mesh::{CloseReason, PeerState};
-use ifswarm::message::{Destination, DraftError};
+use ifswarm::message::{Destination, DraftError, Reason};
 
 use crate::live::{LiveAgent, LiveSwarm, say, within};
 
@@ -93,6 +93,15 @@ async fn evidence_cites_its_sources_and_the_link_says_how_good_it_is() {
         swarm.agent(0).share_evidence(bob, evidence).await.unwrap();
         let came = swarm.agents[1].message().await;
         assert_eq!(came.citation_ids(), ["cit:1"]);
+        // Whoever has it can hold it against the keys it knows, its author too.
+        let bytes = serde_json::to_vec(&*came).unwrap();
+        for place in [0, 1] {
+            let verified = swarm.agent(place).verify(&bytes).unwrap();
+            assert_eq!(verified.digest(), came.digest());
+        }
+        let changed = String::from_utf8(bytes).unwrap().replace("seen", "sown");
+        let refusal = swarm.agent(0).verify(changed.as_bytes()).unwrap_err();
+        assert_eq!(refusal.reason, Reason::BadSignature);
         let talks = swarm.agent(1).conversations();
         assert_eq!((talks[0].id.as_str(), talks[0].received), ("deal", 1));
         assert!(talks[0].peers.contains(&id("ann")));
