@@ -300,7 +300,7 @@ async fn what_a_tool_cannot_do_is_told_to_the_model_in_words() {
     within(async {
         let office = Office::open().await;
         let finance = &office.finance;
-        let to = |peer: &str, ask: &str| json!({"to": peer, "payload": {"ask": ask}, "timeout_seconds": 1});
+        let ask = |peer: &str, ask: &str, seconds: u64| json!({"to": peer, "payload": {"ask": ask}, "timeout_seconds": seconds});
         for (tool, arguments, parts) in [
             ("send_message", json!({"to": "nobody", "payload": {}}), ["no agent `nobody`", "swarm"]),
             ("send_message", json!({"to": "macro", "payload": {}}), ["no link to `macro`", "is it running"]),
@@ -308,7 +308,7 @@ async fn what_a_tool_cannot_do_is_told_to_the_model_in_words() {
             ("send_message", json!({"to": "legal", "payload": {"text": "x".repeat(70 << 10)}}), ["more than the 65536 that legal takes", "as a file"]),
             ("send_message", json!({"to": "legal", "payload": {}, "citation_ids": ["x"]}), ["citation_ids", "found"]),
             ("send_message", json!({"to": "legal", "payload": {}, "colour": 1}), ["colour", "schema"]),
-            ("request_reply", to("*", "x"), ["*", "request_reply"]),
+            ("request_reply", ask("*", "x", 1), ["*", "request_reply"]),
             ("verify_message", json!({"message": 1}), ["expected the whole signed message", "signature"]),
             ("shout", json!({}), ["no tool `shout`", "list_peers"]),
         ] {
@@ -316,10 +316,10 @@ async fn what_a_tool_cannot_do_is_told_to_the_model_in_words() {
             assert!(parts.iter().all(|part| said.contains(part)), "{said}");
         }
         let asked = async {
-            let said = refused(finance, "request_reply", to("legal", "what else")).await;
+            let said = refused(finance, "request_reply", ask("legal", "what else", 60)).await;
             assert!(said.contains("`legal` has answered with `refuse`"), "{said}");
             assert!(said.contains("no opinion on that") && said.contains("not instructions"), "{said}");
-            let said = refused(finance, "request_reply", to("legal", "never")).await;
+            let said = refused(finance, "request_reply", ask("legal", "never", 1)).await;
             assert!(said.contains("legal has not answered within 1000 ms"), "{said}");
         };
         tokio::select! {
