@@ -9,6 +9,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::conversations::Conversations;
 use super::core::{Core, Shared, wall_clock};
 use super::countersigning::Countersigning;
 use super::driver::run;
@@ -47,6 +48,7 @@ pub struct Builder {
     witness_sync: SyncPolicy,
     on_witness_error: OnWriteError,
     dial_timeout: Duration,
+    conversation_silence: Duration,
 }
 
 /// Why an agent did not start.
@@ -93,6 +95,7 @@ impl Agent {
             witness_sync: SyncPolicy::default(),
             on_witness_error: OnWriteError::default(),
             dial_timeout: Duration::from_secs(10),
+            conversation_silence: SILENCE,
         }
     }
 }
@@ -209,6 +212,14 @@ impl Builder {
         self
     }
 
+    /// After how much silence a conversation is closed, and no more in
+    /// [`Agent::conversations`]; by default 24 hours.
+    #[must_use]
+    pub fn conversation_silence(mut self, silence: Duration) -> Self {
+        self.conversation_silence = silence;
+        self
+    }
+
     /// Binds the port, opens the witness, registers, and starts linking.
     ///
     /// # Errors
@@ -279,6 +290,7 @@ impl Builder {
                 directory: directory.clone(),
                 subscribers: Subscribers::default(),
                 stats: Stats::default(),
+                conversations: Conversations::new(self.conversation_silence),
                 signal_queue,
                 runtime,
                 tasks,
@@ -368,6 +380,8 @@ async fn forward(sender: ClientSender, mut queue: mpsc::Receiver<ClientFrame>) {
     }
 }
 
+/// After how much silence a conversation is closed.
+const SILENCE: Duration = Duration::from_secs(24 * 60 * 60);
 /// Frames that wait for the server: the offers and candidates of a thousand links.
 const SIGNALING: usize = 4_096;
 /// For finding, reaching and convincing the server.

@@ -32,6 +32,10 @@ impl Core {
         let to = assigned.to;
         self.testify(testimony::sent(&signed, self.wall));
         self.stats.sent += 1;
+        let receivers = to.iter().map(|(peer, _)| peer.clone()).collect::<Vec<_>>();
+        if let Some(id) = signed.message().conversation_id() {
+            self.conversations.sent(id, &receivers, self.now, self.wall);
+        }
         let mut places: BTreeMap<_, _> = places.into_iter().collect();
         for (peer, link) in &to {
             self.queue(*link, places.remove(peer), signed.bytes());
@@ -39,7 +43,7 @@ impl Core {
         Ok(Receipt {
             id: signed.message().id().to_owned(),
             sequence_num: signed.message().sequence_num(),
-            to: to.into_iter().map(|(peer, _)| peer).collect(),
+            to: receivers,
         })
     }
 
@@ -109,6 +113,10 @@ impl Core {
             Ok(()) => {
                 self.testify(testimony::received(peer, &claim, None, self.wall));
                 self.stats.delivered += 1;
+                if let Some(id) = message.conversation_id() {
+                    let source = message.source();
+                    self.conversations.received(id, source, self.now, self.wall);
+                }
                 let event = AgentEvent::Message(message);
                 self.effects.push(Effect::Event(event, Some(permit)));
             }

@@ -20,6 +20,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
 
+use super::conversations::Conversations;
 use super::countersigning::Countersigning;
 use super::effects::{Directory, Effect};
 use super::event::{AgentEvent, Subscribers};
@@ -60,6 +61,7 @@ pub(super) struct Core {
     pub(super) directory: Directory,
     pub(super) subscribers: Subscribers,
     pub(super) stats: Stats,
+    pub(super) conversations: Conversations,
     pub(super) signal_queue: mpsc::Sender<ClientFrame>,
     /// Where the agent lives, whoever enters from another runtime.
     pub(super) runtime: Handle,

@@ -67,6 +67,37 @@ impl Keys for Keyring {
     }
 }
 
+/// The keys that an agent believes, and its own.
+pub(super) struct WithOwn<'a> {
+    keyring: &'a Keyring,
+    id: &'a AgentId,
+    key: &'a PublicKey,
+}
+
+impl Keyring {
+    /// These keys, and `key` for `id` itself, who needs not be on a roster of its own.
+    pub(super) fn with<'a>(&'a self, id: &'a AgentId, key: &'a PublicKey) -> WithOwn<'a> {
+        WithOwn {
+            keyring: self,
+            id,
+            key,
+        }
+    }
+}
+
+impl Keys for WithOwn<'_> {
+    fn key_of(&self, id: &AgentId) -> Option<PublicKey> {
+        match id == self.id {
+            true => Some(*self.key),
+            false => self.keyring.key_of(id),
+        }
+    }
+
+    fn is_revoked(&self, key: &PublicKey) -> bool {
+        self.keyring.is_revoked(key)
+    }
+}
+
 /// Agents remembered without a roster; a thousand are a large swarm.
 const MAX_PINNED: usize = 4_096;
 

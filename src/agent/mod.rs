@@ -12,6 +12,7 @@
 mod asking;
 mod builder;
 mod control;
+mod conversations;
 mod converse;
 mod core;
 mod cosigners;
@@ -19,6 +20,7 @@ mod countersigning;
 mod driver;
 mod effects;
 mod event;
+mod evidence;
 mod gate;
 mod introduce;
 mod judging;
@@ -26,6 +28,8 @@ mod keyring;
 mod link_task;
 mod links;
 mod of_swarm;
+mod parting;
+mod quality;
 mod syncer;
 mod testimony;
 mod witnessing;
@@ -38,12 +42,15 @@ use tokio::task::JoinHandle;
 pub use asking::{Answer, RequestError};
 pub use builder::{Builder, StartError};
 pub use control::Control;
+pub use conversations::Conversation;
 pub use event::{AgentEvent, Subscription};
+pub use evidence::Evidence;
+pub use quality::ConnectionQuality;
 
 use crate::identity::{AgentId, PublicKey, Session};
 use crate::link::{Link, Path};
 use crate::mesh::PeerView;
-use crate::message::{Destination, Draft, DraftError};
+use crate::message::{Destination, Draft, DraftError, IfMessage, Refusal, Verified, verify};
 use crate::witness::Summary;
 use core::Shared;
 use effects::Directory;
@@ -247,6 +254,17 @@ impl Agent {
     pub fn peers(&self) -> Vec<PeerInfo> {
         let core = self.shared.look();
         core.links.describe(&core.mesh)
+    }
+
+    /// Verifies a signed message under the keys that this agent believes, its own among them,
+    /// wherever it was found. Whom it was for, and when, is not judged.
+    ///
+    /// # Errors
+    /// [`Refusal`] with the first reason that applies, up to
+    /// [`BadSignature`](crate::message::Reason::BadSignature).
+    pub fn verify(&self, bytes: &[u8]) -> Result<Verified<IfMessage>, Box<Refusal>> {
+        let keyring = Arc::clone(&self.shared.look().keyring);
+        verify(bytes, &keyring.with(&self.id, &self.public_key))
     }
 
     /// What was counted so far.

@@ -15,11 +15,12 @@ use tokio::time::timeout;
 use super::Globals;
 use super::agent_exec::{self, Program};
 use super::agent_ledger::{Fate, Ledger};
-use super::agent_lines::{Input, Line, PeerIs};
-use super::agent_pipes;
+use super::agent_lines::{Asked, Input, Line, PeerIs};
 use super::failure::{Failure, impossible};
 use super::interrupt::Interrupt;
 use super::joining::{Joining, Members};
+use super::mesh_up::duration;
+use super::{agent_mcp, agent_pipes};
 use crate::agent::{Agent, AgentEvent, SendError, Subscription};
 use crate::identity::AgentId;
 use crate::message::{Destination, Draft};
@@ -35,6 +36,9 @@ pub(crate) struct Args {
     id: AgentId,
     #[command(flatten)]
     joining: Joining,
+    /// After how much silence a conversation is closed
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = duration)]
+    conversation_silence: Duration,
     /// Stay after the end of the input
     #[arg(long)]
     stay: bool,
@@ -42,16 +46,24 @@ pub(crate) struct Args {
     /// standard error is logged under the agent's id
     #[arg(long, value_name = "CMD")]
     exec: Option<String>,
+    /// Speak the Model Context Protocol on the pipes, for a language-model client: tools to list
+    /// peers, send, ask, read and verify. Ends when the client closes them
+    #[arg(long, conflicts_with_all = ["exec", "stay"])]
+    mcp: bool,
 }
 
 pub(crate) async fn run(args: Args, _: &Globals) -> anyhow::Result<ExitCode> {
     let mut interrupt = Interrupt::listen()?;
     let (builder, members) = args.joining.builder(&args.id)?;
+    let builder = builder.conversation_silence(args.conversation_silence);
     let started = interrupt.or(builder.start()).await;
     let Some(started) = started else {
         return Ok(Failure::Interrupted.into());
     };
     let agent = started.map_err(impossible)?;
+    if args.mcp {
+        return agent_mcp::serve(agent, members, &mut interrupt).await;
+    }
     let ready = Line::Ready {
         agent_id: agent.id(),
         public_key: agent.public_key(),
@@ -117,7 +129,8 @@ async fn serve(
     }
 }
 
-async fn leave(agent: Agent, reason: &str, grace: Duration) -> anyhow::Result<ExitCode> {
+/// Says goodbye, `grace` for acknowledgements.
+pub(super) async fn leave(agent: Agent, reason: &str, grace: Duration) -> anyhow::Result<ExitCode> {
     let left = agent.shutdown_within(reason, grace).await;
     left.map_err(impossible).map(|_| ExitCode::SUCCESS)
 }
@@ -132,8 +145,15 @@ async fn speak(
 ) {
     while let Some(input) = inputs.recv().await {
         let number = input.number;
-        let sent = match input.draft() {
-            Ok(draft) => send(agent, draft, lines, ledger, members).await,
+        let sent = match input.read() {
+            Ok(Asked::Send(draft)) => send(agent, *draft, lines, ledger, members).await,
+            Ok(Asked::Conversations) => {
+                let conversations = agent.conversations();
+                let conversations = conversations.iter().map(Into::into).collect();
+                let told = Line::Conversations { conversations };
+                let _ = lines.send(told.to_text()).await;
+                Ok(())
+            }
             Err(message) => Err(message),
         };
         if let Err(message) = sent {
@@ -155,7 +175,7 @@ async fn send(
     members: &Members,
 ) -> Result<(), String> {
     let destination = draft.destination.clone();
-    wait_for_a_link(agent, &destination, members).await?;
+    wait_for_a_link(agent, &destination, members, FOR_A_LINK).await?;
     let sent = agent.send(draft).await;
     let receipt = sent.map_err(|err: SendError| err.to_string())?;
     // The receipt first: an acknowledgement may be known already.
@@ -175,10 +195,11 @@ async fn send(
 }
 
 /// A program may write before the links are up.
-async fn wait_for_a_link(
+pub(super) async fn wait_for_a_link(
     agent: &Agent,
     destination: &Destination,
     members: &Members,
+    patience: Duration,
 ) -> Result<(), String> {
     let linked = async {
         match destination {
@@ -195,11 +216,11 @@ async fn wait_for_a_link(
     match destination {
         // The agent says that itself.
         Destination::Agent(peer) if peer == agent.id() => Ok(()),
-        _ => match timeout(FOR_A_LINK, linked).await {
+        _ => match timeout(patience, linked).await {
             Ok(linked) => linked.map_err(|err| err.to_string()),
             Err(_) => Err(format!(
                 "no link to `{destination}` has come up in {} s: is it running, and registered with the same server?",
-                FOR_A_LINK.as_secs()
+                patience.as_secs()
             )),
         },
     }

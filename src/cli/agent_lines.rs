@@ -1,12 +1,14 @@
 //! What `agent` says and takes on its pipes (`cli.md`, `agent`): one JSON object per line each way.
 
+use std::collections::BTreeSet;
 use std::io::{self, BufRead, Read};
 
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::agent::Conversation;
 use crate::identity::{AgentId, PublicKey, Session};
-use crate::message::{Draft, IfMessage, Malformed, parse_strict};
+use crate::message::{Draft, IfMessage, Malformed, Timestamp, parse_strict};
 
 /// One line on standard output.
 #[derive(Debug, Serialize)]
@@ -58,12 +60,47 @@ pub(super) enum Line<'a> {
         #[serde(skip_serializing_if = "str::is_empty")]
         detail: &'a str,
     },
+    /// The conversations that are not closed, as asked for.
+    Conversations { conversations: Vec<Talk<'a>> },
     /// Something could not be done; the agent goes on.
     Error {
         #[serde(skip_serializing_if = "Option::is_none")]
         line: Option<u64>,
         message: &'a str,
     },
+}
+
+/// A conversation, as it stands in a line.
+#[derive(Debug, Serialize)]
+pub(super) struct Talk<'a> {
+    conversation_id: &'a str,
+    peers: &'a BTreeSet<AgentId>,
+    sent: u64,
+    received: u64,
+    began: Timestamp,
+    last: Timestamp,
+}
+
+impl<'a> From<&'a Conversation> for Talk<'a> {
+    fn from(conversation: &'a Conversation) -> Self {
+        Self {
+            conversation_id: &conversation.id,
+            peers: &conversation.peers,
+            sent: conversation.sent,
+            received: conversation.received,
+            began: conversation.began,
+            last: conversation.last,
+        }
+    }
+}
+
+/// What a line asks for.
+#[derive(Debug)]
+pub(super) enum Asked {
+    /// To send this.
+    Send(Box<Draft>),
+    /// To list the conversations.
+    Conversations,
 }
 
 /// Whether messages may flow.
@@ -137,8 +174,8 @@ impl<R: BufRead> Inputs<R> {
 }
 
 impl Input {
-    /// The draft that stands there.
-    pub(super) fn draft(self) -> Result<Draft, String> {
+    /// What stands there: a draft, or a list that is asked for.
+    pub(super) fn read(self) -> Result<Asked, String> {
         let text = self.text.map_err(|TooLong| {
             format!("a line of more than {MAX_LINE} bytes: send evidence as a file")
         })?;
@@ -146,14 +183,23 @@ impl Input {
             Malformed::Syntax { column, detail, .. } => format!("column {column}: {detail}"),
             err @ Malformed::TooLarge { .. } => err.to_string(),
         })?;
-        if !matches!(value, Value::Object(_)) {
+        let Value::Object(members) = &value else {
             return Err(format!("found no object, expected {DRAFT}"));
+        };
+        if let Some(list) = members.get("list") {
+            return match (list.as_str(), members.len()) {
+                (Some("conversations"), 1) => Ok(Asked::Conversations),
+                _ => Err(format!("a list is asked for with {LIST} and nothing else")),
+            };
         }
-        serde_json::from_value(value).map_err(|err| format!("{err}; expected {DRAFT}"))
+        let draft = serde_json::from_value(value);
+        let draft = draft.map_err(|err| format!("{err}; expected {DRAFT}"))?;
+        Ok(Asked::Send(Box::new(draft)))
     }
 }
 
 const DRAFT: &str = r#"a draft such as {"destination":"legal","payload":{"text":"hello"}}"#;
+const LIST: &str = r#"{"list":"conversations"}"#;
 /// The largest message is 256 KiB; its text may be escaped, four bytes for one.
 pub(super) const MAX_LINE: usize = 1 << 20;
 
@@ -164,7 +210,11 @@ mod tests {
     fn drafts(text: &str) -> Vec<(u64, Result<Draft, String>)> {
         let mut inputs = Inputs::new(text.as_bytes());
         let next = std::iter::from_fn(|| inputs.next().unwrap());
-        next.map(|input| (input.number, input.draft())).collect()
+        let draft = |input: Input| match input.read()? {
+            Asked::Send(draft) => Ok(*draft),
+            Asked::Conversations => Err("a list".into()),
+        };
+        next.map(|input| (input.number, draft(input))).collect()
     }
 
     #[test]
@@ -188,13 +238,16 @@ mod tests {
             r#"{"destination":"b","payload":{},"payload":{}}"#,
             r#"{"destination":"not an id","payload":{}}"#,
             &long,
+            r#"{"list":"conversations"}"#,
+            r#"{"list":"peers"}"#,
+            r#"{"list":"conversations","payload":{}}"#,
             r#"{"destination":"b","payload":{}}"#,
         ]
         .join("\n");
         let read = drafts(&text);
         let numbers: Vec<_> = read.iter().map(|(number, _)| *number).collect();
-        assert_eq!(numbers, [1, 2, 3, 4, 5, 6, 7, 8]);
-        let errors: Vec<_> = read[..7]
+        assert_eq!(numbers, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
+        let errors: Vec<_> = read[..10]
             .iter()
             .map(|(_, r)| r.as_ref().unwrap_err())
             .collect();
@@ -206,11 +259,14 @@ mod tests {
             "payload",
             "not an id",
             "more than",
+            "a list",
+            "and nothing else",
+            "and nothing else",
         ]) {
             assert!(error.contains(part), "{error}");
             assert!(error.len() < 1000 && !error.contains('\n'), "{error}");
         }
-        assert!(read[7].1.is_ok());
+        assert!(read[10].1.is_ok());
     }
 
     #[test]

@@ -95,6 +95,16 @@ impl Members {
     pub(crate) fn has(&self, id: &AgentId) -> bool {
         self.0.as_ref().is_none_or(|members| members.contains(id))
     }
+
+    /// Whether a file says who is in the swarm.
+    pub(crate) fn are_listed(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// All of them; none where there is no file.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &AgentId> {
+        self.0.iter().flatten()
+    }
 }
 
 /// The agent as the file describes it, under its key, believing the keys of the others.

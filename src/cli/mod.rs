@@ -7,6 +7,9 @@ mod agent;
 mod agent_exec;
 mod agent_ledger;
 mod agent_lines;
+mod agent_mcp;
+mod agent_mcp_inbox;
+mod agent_mcp_tools;
 mod agent_pipes;
 mod bars;
 mod bench;
@@ -124,10 +127,15 @@ impl Globals {
 
 /// Runs a verb that waits for something.
 fn block_on(verb: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
-    tokio::runtime::Runtime::new()
-        .map_err(failure::impossible)?
-        .block_on(verb)
+    let runtime = tokio::runtime::Runtime::new().map_err(failure::impossible)?;
+    let done = runtime.block_on(verb);
+    // A read of standard input cannot be cancelled, and must not hold up the end for ever.
+    runtime.shutdown_timeout(LAST_STEPS);
+    done
 }
+
+/// What still runs when a verb is over, such as a write to the disk when it was interrupted.
+const LAST_STEPS: std::time::Duration = std::time::Duration::from_secs(1);
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 as asked · 1 the answer is no (a check failed) · 2 the call or its input is unusable

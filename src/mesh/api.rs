@@ -212,6 +212,21 @@ pub enum PeerState {
     Gone,
 }
 
+impl PeerState {
+    /// The state as a word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Known => "known",
+            Self::Dialing => "dialing",
+            Self::Answering => "answering",
+            Self::Opening => "opening",
+            Self::Up => "up",
+            Self::Unhealthy => "unhealthy",
+            Self::Gone => "gone",
+        }
+    }
+}
+
 /// One peer as the mesh sees it.
 #[derive(Debug, Clone)]
 pub struct PeerView {

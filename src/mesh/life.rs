@@ -31,6 +31,7 @@ impl Peer {
         }
         self.used.push_back(link);
         self.departed = None;
+        self.parted = false;
         self.make(link, session, Step::Accepted, shared, now);
         Ok(())
     }
@@ -199,6 +200,7 @@ impl Peer {
             heartbeat: Heartbeat::new(shared.origin, now),
             since: now,
             farewell: None,
+            parting: None,
         });
         self.resume(next, shared);
         shared.emit(Output::PeerUp {
@@ -245,7 +247,13 @@ impl Peer {
         if self.making.as_ref().is_some_and(|m| m.link == link) {
             self.abandon(CloseReason::Lost, shared);
         } else {
-            self.down(CloseReason::Lost, shared);
+            // The peer lets go of a link when it has heard the goodbye.
+            let parting = self.live.as_ref().is_some_and(|l| l.parting.is_some());
+            let why = match parting {
+                true => CloseReason::Leaving,
+                false => CloseReason::Lost,
+            };
+            self.down(why, shared);
         }
         self.retry(shared, now);
     }

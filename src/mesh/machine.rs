@@ -5,9 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::peer::Peer;
 use super::shared::Shared;
-use super::{
-    CloseReason, Config, Farewell, HelloError, Lanes, Last, Neighbours, Next, Output, PeerView,
-};
+use super::{CloseReason, Config, Farewell, HelloError, Last, Neighbours, Next, Output, PeerView};
 use crate::identity::{AgentId, LinkId, Session};
 use crate::message::SdpReason;
 
@@ -174,20 +172,11 @@ impl Mesh {
             self.shared.wake(now + LEAVING);
         }
         let mut farewells = Vec::new();
-        for (id, peer) in &mut self.peers {
+        for peer in self.peers.values_mut() {
             peer.abandon(CloseReason::Leaving, &mut self.shared);
             peer.retry(&mut self.shared, now);
             peer.send_acks(None, &mut self.shared);
-            if let Some(live) = &peer.live {
-                farewells.push(Farewell {
-                    peer: id.clone(),
-                    link: live.link,
-                    last: Lanes {
-                        direct: peer.outgoing.direct.sent(),
-                        all: peer.outgoing.all.sent(),
-                    },
-                });
-            }
+            farewells.extend(peer.goodbye_to());
         }
         farewells
     }

@@ -24,6 +24,7 @@ mod machine;
 mod message_tests;
 mod messages;
 mod outgoing;
+mod parting;
 mod peer;
 mod shared;
 #[cfg(test)]

@@ -25,6 +25,8 @@ pub(super) struct Peer {
     pub(super) present: bool,
     /// The session that said goodbye: not dialled again unless it asks.
     pub(super) departed: Option<Session>,
+    /// This agent said goodbye to it: not dialled again unless one of the two asks.
+    pub(super) parted: bool,
     pub(super) making: Option<Making>,
     pub(super) live: Option<Live>,
     /// Links that it offered in this session. Each is used once.
@@ -75,6 +77,8 @@ pub(super) struct Live {
     pub(super) since: Instant,
     /// The peer is leaving: closed when all of this was seen, or at this time.
     pub(super) farewell: Option<(Last, Instant)>,
+    /// This agent has said goodbye: closed by the peer, or at this time.
+    pub(super) parting: Option<Instant>,
 }
 
 impl Peer {
@@ -86,6 +90,7 @@ impl Peer {
             hint: None,
             present: false,
             departed: None,
+            parted: false,
             making: None,
             live: None,
             used: VecDeque::new(),
@@ -110,7 +115,7 @@ impl Peer {
         self.present = true;
         let linked = self.live.as_ref().is_some_and(|l| l.session == session)
             || self.making.as_ref().is_some_and(|m| m.session == session);
-        if !news || linked || self.departed == Some(session) {
+        if !news || linked || self.parted || self.departed == Some(session) {
             return;
         }
         self.failures = 0;
@@ -133,6 +138,7 @@ impl Peer {
 
     pub(super) fn asks_for_offer(&mut self, shared: &mut Shared, now: Instant) {
         self.departed = None;
+        self.parted = false;
         // Anybody can forge this frame on its way: it never costs a link that came up just now.
         let settled = self
             .live
@@ -152,7 +158,7 @@ impl Peer {
                 .is_some_and(|live| Some(live.session) == self.hint);
         let departed = self.departed.is_some() && self.departed == self.hint;
         self.retry_at = None;
-        if self.present && !linked && !departed && shared.leaving.is_none() {
+        if self.present && !linked && !departed && !self.parted && shared.leaving.is_none() {
             self.retry_at = Some(now + shared.backoff(self.failures));
             self.failures = self.failures.saturating_add(1);
             self.wake(shared);
@@ -164,6 +170,7 @@ impl Peer {
     pub(super) fn tick(&mut self, shared: &mut Shared, now: Instant) {
         self.send_acks(Some(now), shared);
         self.part_if_complete(shared, now);
+        self.end_parting(shared, now);
         self.beat(shared, now);
         if self.making.as_ref().is_some_and(|m| now >= m.deadline) {
             self.abandon(CloseReason::DialTimeout, shared);
@@ -236,6 +243,7 @@ impl Peer {
             self.making.as_ref().map(|making| making.deadline),
             live.map(|live| live.heartbeat.due()),
             live.and_then(|live| live.farewell.map(|(_, deadline)| deadline)),
+            live.and_then(|live| live.parting),
             self.guards.direct.due(),
             self.guards.all.due(),
             self.retry_at,
@@ -251,7 +259,7 @@ impl Peer {
 
     pub(super) fn state(&self) -> PeerState {
         match (&self.live, &self.making) {
-            (Some(live), _) if live.farewell.is_some() => PeerState::Gone,
+            (Some(live), _) if live.is_ending() => PeerState::Gone,
             (Some(live), _) if live.heartbeat.is_unhealthy() => PeerState::Unhealthy,
             (Some(_), _) => PeerState::Up,
             (None, Some(making)) if making.open || making.step == Step::Answered => {
@@ -264,9 +272,9 @@ impl Peer {
         }
     }
 
-    /// Whether signaling says it is there and it has not said goodbye.
+    /// Whether signaling says it is there and neither of the two has said goodbye.
     pub(super) fn is_expected(&self) -> bool {
-        self.present && (self.departed.is_none() || self.departed != self.hint)
+        self.present && !self.parted && (self.departed.is_none() || self.departed != self.hint)
     }
 
     /// Whether nothing would be lost but memory if it were forgotten.
@@ -296,7 +304,14 @@ impl Peer {
     /// The link that messages to it go out on.
     pub(super) fn sending_link(&self) -> Option<LinkId> {
         let live = self.live.as_ref()?;
-        live.farewell.is_none().then_some(live.link)
+        (!live.is_ending()).then_some(live.link)
+    }
+}
+
+impl Live {
+    /// Whether one of the two has said goodbye.
+    fn is_ending(&self) -> bool {
+        self.farewell.is_some() || self.parting.is_some()
     }
 }
 

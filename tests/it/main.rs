@@ -6,11 +6,13 @@
 
 mod admission;
 mod adversary;
+mod agent_mcp;
 mod certificates;
 mod cli;
 mod cli_checkpoints;
 mod cli_verify;
 mod cli_witness;
+mod contract;
 mod conversation;
 mod countersigning;
 mod fixtures;
@@ -29,6 +31,7 @@ mod mesh;
 mod mesh_sim;
 mod mesh_up;
 mod message_fixtures;
+mod parting;
 mod python;
 mod raw;
 mod raw_peer;

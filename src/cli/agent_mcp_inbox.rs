@@ -1,0 +1,277 @@
+//! What came for a language model and waits to be read: bounded, oldest first.
+//!
+//! A model reads when it likes, or never. So that neither it nor a talkative peer can hold up the
+//! agent, nothing waits for room: where there is none, the oldest message of the peer that fills
+//! the inbox most gives way, and `read_inbox` says how many did.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use crate::agent::{AgentEvent, Subscription};
+use crate::identity::AgentId;
+use crate::message::{IfMessage, Verified};
+
+/// The inbox, shared by who fills it and who reads it.
+#[derive(Debug, Default)]
+pub(super) struct Inbox {
+    kept: Mutex<Kept>,
+    came: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    messages: VecDeque<(Verified<IfMessage>, usize)>,
+    bytes: usize,
+    /// Since the last reading.
+    dropped: u64,
+    /// Replies that were handed over before they came here: their authors and ids.
+    handed: VecDeque<(AgentId, String)>,
+}
+
+/// What a reading gives.
+#[derive(Debug)]
+pub(super) struct Taken {
+    pub(super) messages: Vec<Verified<IfMessage>>,
+    /// How many gave way since the last reading, of anybody.
+    pub(super) dropped: u64,
+    /// How many are left, of those asked for.
+    pub(super) left: usize,
+}
+
+impl Inbox {
+    /// Keeps every message, until the agent has ended.
+    pub(super) async fn fill(&self, mut events: Subscription) {
+        while let Some(event) = events.recv().await {
+            if let AgentEvent::Message(message) = event {
+                self.put(message);
+            }
+        }
+    }
+
+    fn put(&self, message: Verified<IfMessage>) {
+        self.held().put(message);
+        self.came.notify_waiters();
+    }
+
+    /// `message` was handed over in another way, and is not to be read here again. Whether it has
+    /// come here already does not matter.
+    pub(super) fn hand_over(&self, message: &IfMessage) {
+        self.held().hand_over(message);
+    }
+
+    /// Takes the oldest messages, of `from` if it is given: at most `limit`, and only one where
+    /// the first is large.
+    pub(super) fn take(&self, limit: usize, from: Option<&AgentId>) -> Taken {
+        self.held().take(limit, from)
+    }
+
+    /// Waits until there is a message, of `from` if it is given. Cancel-safe.
+    pub(super) async fn wait(&self, from: Option<&AgentId>) {
+        loop {
+            let came = self.came.notified();
+            tokio::pin!(came);
+            // Listening before looking, so that none comes in between.
+            came.as_mut().enable();
+            if self.held().messages.iter().any(|(m, _)| is_of(m, from)) {
+                return;
+            }
+            came.await;
+        }
+    }
+
+    fn held(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Kept {
+    fn put(&mut self, message: Verified<IfMessage>) {
+        let handed =
+            |(source, id): &(AgentId, String)| source == message.source() && id == message.id();
+        if let Some(at) = self.handed.iter().position(handed) {
+            self.handed.remove(at);
+            return;
+        }
+        let size = size_of(&message);
+        self.messages.push_back((message, size));
+        self.bytes += size;
+        while self.bytes > MAX_BYTES {
+            self.give_way();
+        }
+    }
+
+    /// Drops the oldest message of the peer that fills the inbox most.
+    fn give_way(&mut self) {
+        let mut shares: BTreeMap<&AgentId, usize> = BTreeMap::new();
+        for (message, size) in &self.messages {
+            *shares.entry(message.source()).or_default() += size;
+        }
+        let greatest = shares.into_iter().max_by_key(|(_, bytes)| *bytes);
+        let Some(loudest) = greatest.map(|(id, _)| id.clone()) else {
+            return;
+        };
+        let oldest = |(message, _): &(Verified<IfMessage>, usize)| *message.source() == loudest;
+        if let Some(at) = self.messages.iter().position(oldest) {
+            self.remove(at);
+            self.dropped += 1;
+        }
+    }
+
+    fn hand_over(&mut self, message: &IfMessage) {
+        let same = |(kept, _): &(Verified<IfMessage>, usize)| {
+            kept.source() == message.source() && kept.id() == message.id()
+        };
+        if let Some(at) = self.messages.iter().position(same) {
+            self.remove(at);
+            return;
+        }
+        if self.handed.len() == MAX_HANDED {
+            self.handed.pop_front();
+        }
+        let handed = (message.source().clone(), message.id().to_owned());
+        self.handed.push_back(handed);
+    }
+
+    fn take(&mut self, limit: usize, from: Option<&AgentId>) -> Taken {
+        let (mut messages, mut bytes, mut at) = (Vec::new(), 0, 0);
+        while let Some((message, size)) = self.messages.get(at) {
+            if !is_of(message, from) {
+                at += 1;
+                continue;
+            }
+            if messages.len() == limit || (bytes + size > MAX_ANSWER && !messages.is_empty()) {
+                break;
+            }
+            bytes += size;
+            messages.extend(self.remove(at));
+        }
+        let left = self.messages.iter().filter(|(m, _)| is_of(m, from));
+        Taken {
+            messages,
+            left: left.count(),
+            dropped: std::mem::take(&mut self.dropped),
+        }
+    }
+
+    fn remove(&mut self, at: usize) -> Option<Verified<IfMessage>> {
+        let (message, size) = self.messages.remove(at)?;
+        self.bytes -= size;
+        Some(message)
+    }
+}
+
+fn is_of(message: &IfMessage, from: Option<&AgentId>) -> bool {
+    from.is_none_or(|from| message.source() == from)
+}
+
+/// What a message costs: its text, and what it takes to keep and to tell.
+fn size_of(message: &IfMessage) -> usize {
+    let text = serde_json::to_string(message);
+    text.expect("string keys and finite numbers only").len() + OVERHEAD
+}
+
+/// What waits takes at most so much memory: some thousand messages, or thirty of the largest.
+const MAX_BYTES: usize = 8 << 20;
+/// Beside the text of a message.
+const OVERHEAD: usize = 1024;
+/// A model reads all of an answer, and has room for so much, a large message apart.
+const MAX_ANSWER: usize = 64 << 10;
+/// Replies on their way here, of as many requests at one time. One that was handed over when it
+/// had been read here already stays until others take its place.
+const MAX_HANDED: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Map, Value};
+
+    use super::*;
+    use crate::identity::{KeyPair, Session};
+    use crate::message::{Author, Draft, Timestamp, sign, verify};
+
+    /// A message of `from` with `number` in it, and `bytes` more.
+    fn message(from: &str, number: u64, bytes: usize) -> Verified<IfMessage> {
+        let key = KeyPair::from_secret(&[7; 32]);
+        let id: AgentId = from.parse().unwrap();
+        let author = Author {
+            id: &id,
+            session: Session::new(1, [0; 10]),
+            key: &key,
+        };
+        let payload = [
+            ("n".to_owned(), Value::from(number)),
+            ("text".to_owned(), Value::from("x".repeat(bytes))),
+        ];
+        let me: AgentId = "me".parse().unwrap();
+        let mut draft = Draft::new(me, Map::from_iter(payload));
+        draft.id = Some(format!("m{number}"));
+        let signed = sign(draft, &author, number, Timestamp::from_unix_ms(1), [0; 22]).unwrap();
+        verify(&signed.bytes(), &|_: &AgentId| Some(key.public_key())).unwrap()
+    }
+
+    fn numbers(taken: &Taken) -> Vec<u64> {
+        let messages = taken.messages.iter();
+        messages.map(|m| m.sequence_num()).collect()
+    }
+
+    #[test]
+    fn gives_messages_oldest_first_as_many_as_wanted_and_of_whom() {
+        let inbox = Inbox::default();
+        for (from, number) in [("ann", 1), ("bob", 2), ("ann", 3), ("ann", 4)] {
+            inbox.put(message(from, number, 0));
+        }
+        let ann: AgentId = "ann".parse().unwrap();
+        let taken = inbox.take(2, Some(&ann));
+        assert_eq!((numbers(&taken), taken.left), (vec![1, 3], 1));
+        let taken = inbox.take(9, None);
+        assert_eq!((numbers(&taken), taken.left), (vec![2, 4], 0));
+        assert_eq!(taken.dropped, 0);
+        assert_eq!(inbox.held().bytes, 0);
+    }
+
+    #[test]
+    fn a_peer_that_floods_the_inbox_drops_its_own_oldest_messages_and_nobody_elses() {
+        let inbox = Inbox::default();
+        inbox.put(message("quiet", 1, 0));
+        for number in 1..=100 {
+            inbox.put(message("loud", number, 200 << 10));
+        }
+        assert!(inbox.held().bytes <= MAX_BYTES);
+        let loud: AgentId = "loud".parse().unwrap();
+        let taken = inbox.take(1, Some(&loud));
+        assert_eq!(taken.left as u64 + 1 + taken.dropped, 100);
+        assert!(taken.dropped > 50, "{}", taken.dropped);
+        assert_eq!(numbers(&taken), [taken.dropped + 1]);
+        let quiet = inbox.take(1, None);
+        assert_eq!(quiet.messages[0].source().as_str(), "quiet");
+        assert_eq!(quiet.dropped, 0, "told once");
+    }
+
+    #[test]
+    fn a_reading_ends_before_it_is_too_large_and_gives_at_least_one() {
+        let inbox = Inbox::default();
+        inbox.put(message("ann", 1, MAX_ANSWER));
+        for number in 2..=9 {
+            inbox.put(message("ann", number, 18 << 10));
+        }
+        assert_eq!(numbers(&inbox.take(9, None)), [1]);
+        assert_eq!(numbers(&inbox.take(9, None)), [2, 3, 4]);
+    }
+
+    #[test]
+    fn what_was_handed_over_is_not_read_again_whichever_came_first() {
+        let inbox = Inbox::default();
+        let (early, late) = (message("ann", 1, 0), message("ann", 2, 0));
+        inbox.put(early.clone());
+        inbox.hand_over(&early);
+        inbox.hand_over(&late);
+        inbox.put(late);
+        // The same id of somebody else is another message.
+        inbox.put(message("bob", 2, 0));
+        let taken = inbox.take(9, None);
+        assert_eq!(taken.messages.len(), 1);
+        assert_eq!(taken.messages[0].source().as_str(), "bob");
+        assert!(inbox.held().handed.is_empty());
+    }
+}
