@@ -14,6 +14,8 @@ use super::countersigning::Countersigning;
 use super::driver::run;
 use super::effects::Directory;
 use super::event::Subscribers;
+use super::file_store::Store;
+use super::files::{AcceptFiles, Files};
 use super::gate::Gate;
 use super::keyring::Keyring;
 use super::links::Links;
@@ -47,6 +49,7 @@ pub struct Builder {
     witness_sync: SyncPolicy,
     on_witness_error: OnWriteError,
     dial_timeout: Duration,
+    accept_files: Option<AcceptFiles>,
 }
 
 /// Why an agent did not start.
@@ -64,6 +67,15 @@ pub enum StartError {
     /// The witness could not be written.
     #[error(transparent)]
     Write(#[from] crate::witness::WriteError),
+    /// The folder for files cannot be used.
+    #[error("{}: {source}: name a folder that can be written to", path.display())]
+    Folder {
+        /// Which.
+        path: std::path::PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// The operating system has no randomness to give.
     #[error("no randomness: {0}")]
     Randomness(#[from] getrandom::Error),
@@ -90,6 +102,7 @@ impl Agent {
             witness_sync: SyncPolicy::default(),
             on_witness_error: OnWriteError::default(),
             dial_timeout: Duration::from_secs(10),
+            accept_files: None,
         }
     }
 }
@@ -206,6 +219,13 @@ impl Builder {
         self
     }
 
+    /// Which files to take; by default none.
+    #[must_use]
+    pub fn accept_files(mut self, accept: Option<AcceptFiles>) -> Self {
+        self.accept_files = accept;
+        self
+    }
+
     /// Binds the port, opens the witness, registers, and starts linking.
     ///
     /// # Errors
@@ -215,6 +235,14 @@ impl Builder {
             Some(key) => key.clone(),
             None => KeyPair::generate()?,
         };
+        let accept = self.accept_files.as_ref().map(|accept| {
+            let store = Store::open(&accept.folder).map_err(|source| StartError::Folder {
+                path: accept.folder.clone(),
+                source,
+            });
+            store.map(|store| (store, accept.max_size))
+        });
+        let accept = accept.transpose()?;
         let public_key = key.public_key();
         let wall = wall_clock();
         let opening = Opening {
@@ -267,6 +295,12 @@ impl Builder {
                 sdp_detail: self.sdp_detail,
                 links: Links::new(agent.clone()),
                 directory: directory.clone(),
+                files: Arc::new(Files::new(
+                    self.id.clone(),
+                    agent.clone(),
+                    directory.clone(),
+                    accept,
+                )),
                 subscribers: Subscribers::default(),
                 stats: Stats::default(),
                 signal_queue,

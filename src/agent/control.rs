@@ -6,6 +6,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::file_wire::TransferId;
 use crate::identity::{AgentId, Session, Signature};
 use crate::mesh::{Lanes, Last, Next};
 use crate::message::{Destination, Reason, one_line, parse_strict};
@@ -88,6 +89,13 @@ pub enum Control {
         #[serde(with = "hash_text")]
         proof: Vec<[u8; 32]>,
     },
+    /// All of a file that the receiver sends is written here, up to this byte.
+    FileAck {
+        /// The file.
+        transfer: TransferId,
+        /// How many bytes.
+        offset: u64,
+    },
     /// A type this version does not know; ignored and counted.
     #[serde(other, skip_serializing)]
     Unknown,
@@ -132,6 +140,7 @@ impl Control {
             | Self::Refused {
                 sequence_num: n, ..
             }
+            | Self::FileAck { offset: n, .. }
             | Self::Ping { t: n }
             | Self::Pong { t: n } => *n,
             Self::Checkpoint { .. } | Self::Cosign { .. } | Self::Unknown => 0,

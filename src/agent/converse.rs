@@ -109,6 +109,7 @@ impl Core {
             Ok(()) => {
                 self.testify(testimony::received(peer, &claim, None, self.wall));
                 self.stats.delivered += 1;
+                self.listen_for_files(&message);
                 let event = AgentEvent::Message(message);
                 self.effects.push(Effect::Event(event, Some(permit)));
             }
@@ -197,6 +198,9 @@ impl Core {
                 to,
                 proof,
             }) => self.on_consistency(peer, &origin, (from, to), &proof),
+            Ok(Control::FileAck { transfer, offset }) => {
+                self.files.acked(peer, link, transfer, offset);
+            }
             Ok(Control::Unknown) => self.stats.unknown_control += 1,
             Err(detail) => {
                 self.stats.bad_control += 1;

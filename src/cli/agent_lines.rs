@@ -5,6 +5,7 @@ use std::io::{self, BufRead, Read};
 use serde::Serialize;
 use serde_json::Value;
 
+use super::agent_files::FileDraft;
 use crate::identity::{AgentId, PublicKey, Session};
 use crate::message::{Draft, IfMessage, Malformed, parse_strict};
 
@@ -58,6 +59,16 @@ pub(super) enum Line<'a> {
         #[serde(skip_serializing_if = "str::is_empty")]
         detail: &'a str,
     },
+    /// Something happened to a file.
+    File {
+        state: &'static str,
+        peer: &'a AgentId,
+        /// The members of the offer, `direction`, and `offset`, `stored_as` or `reason`.
+        #[serde(flatten)]
+        what: Value,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        path: Option<&'a str>,
+    },
     /// Something could not be done; the agent goes on.
     Error {
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -88,6 +99,13 @@ impl Line<'_> {
 pub(super) struct Input {
     pub(super) number: u64,
     pub(super) text: Result<Vec<u8>, TooLong>,
+}
+
+/// What a line asks for.
+#[derive(Debug)]
+pub(super) enum Drafted {
+    Message(Draft),
+    File(FileDraft),
 }
 
 /// A line of more than [`MAX_LINE`] bytes, of which nothing is kept.
@@ -137,8 +155,8 @@ impl<R: BufRead> Inputs<R> {
 }
 
 impl Input {
-    /// The draft that stands there.
-    pub(super) fn draft(self) -> Result<Draft, String> {
+    /// The draft of a message or of a file that stands there.
+    pub(super) fn draft(self) -> Result<Drafted, String> {
         let text = self.text.map_err(|TooLong| {
             format!("a line of more than {MAX_LINE} bytes: send evidence as a file")
         })?;
@@ -149,11 +167,17 @@ impl Input {
         if !matches!(value, Value::Object(_)) {
             return Err(format!("found no object, expected {DRAFT}"));
         }
-        serde_json::from_value(value).map_err(|err| format!("{err}; expected {DRAFT}"))
+        if value.get("file").is_some() {
+            let file = serde_json::from_value(value).map(Drafted::File);
+            return file.map_err(|err| format!("{err}; expected {FILE}"));
+        }
+        let message = serde_json::from_value(value).map(Drafted::Message);
+        message.map_err(|err| format!("{err}; expected {DRAFT}"))
     }
 }
 
 const DRAFT: &str = r#"a draft such as {"destination":"legal","payload":{"text":"hello"}}"#;
+const FILE: &str = r#"{"destination":"legal","file":"figures.csv"}"#;
 /// The largest message is 256 KiB; its text may be escaped, four bytes for one.
 pub(super) const MAX_LINE: usize = 1 << 20;
 
@@ -164,7 +188,12 @@ mod tests {
     fn drafts(text: &str) -> Vec<(u64, Result<Draft, String>)> {
         let mut inputs = Inputs::new(text.as_bytes());
         let next = std::iter::from_fn(|| inputs.next().unwrap());
-        next.map(|input| (input.number, input.draft())).collect()
+        let message = |drafted| match drafted {
+            Drafted::Message(draft) => draft,
+            Drafted::File(file) => panic!("found {file:?}"),
+        };
+        next.map(|input| (input.number, input.draft().map(message)))
+            .collect()
     }
 
     #[test]
@@ -211,6 +240,29 @@ mod tests {
             assert!(error.len() < 1000 && !error.contains('\n'), "{error}");
         }
         assert!(read[7].1.is_ok());
+    }
+
+    #[test]
+    fn a_line_with_a_file_sends_that() {
+        let read = |text: &str| {
+            Inputs::new(text.as_bytes())
+                .next()
+                .unwrap()
+                .unwrap()
+                .draft()
+        };
+        let Ok(Drafted::File(draft)) = read(r#"{"destination":"b","file":"a b.csv"}"#) else {
+            panic!("a file")
+        };
+        assert_eq!(draft.destination.as_str(), "b");
+        assert_eq!(draft.file.to_str(), Some("a b.csv"));
+        for bad in [
+            r#"{"destination":"*","file":"a"}"#,
+            r#"{"destination":"b","file":1}"#,
+            r#"{"destination":"b","file":"a","payload":{}}"#,
+        ] {
+            assert!(read(bad).unwrap_err().contains("expected"), "{bad}");
+        }
     }
 
     #[test]

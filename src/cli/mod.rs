@@ -5,6 +5,7 @@
 
 mod agent;
 mod agent_exec;
+mod agent_files;
 mod agent_ledger;
 mod agent_lines;
 mod agent_pipes;
