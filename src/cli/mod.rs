@@ -24,6 +24,7 @@ mod output;
 mod roster;
 mod schema;
 mod send;
+mod send_files;
 mod signal;
 mod signal_witness;
 mod verify;
