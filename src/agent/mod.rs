@@ -25,6 +25,8 @@ mod file_name;
 mod file_receiving;
 mod file_sending;
 mod file_store;
+#[cfg(test)]
+mod file_tests;
 mod file_wire;
 mod files;
 mod gate;

@@ -10,6 +10,7 @@ mod cli;
 mod cli_verify;
 mod conversation;
 mod countersigning;
+mod files;
 mod fixtures;
 mod fuzz;
 mod hostile_server;
