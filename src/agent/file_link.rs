@@ -133,6 +133,20 @@ impl FileLink {
         Some(Frames { queue, withdrawn })
     }
 
+    /// Whether they are.
+    pub(super) fn expects(&self, transfer: TransferId) -> bool {
+        let expected = held(&self.expected);
+        let expected = expected.as_ref();
+        expected.is_some_and(|expected| expected.contains_key(&transfer))
+    }
+
+    /// A frame that came another way; whether there was room for it.
+    pub(super) fn push(&self, transfer: TransferId, frame: Bytes) -> bool {
+        let expected = held(&self.expected);
+        let entry = expected.as_ref().and_then(|map| map.get(&transfer));
+        entry.is_none_or(|entry| entry.frames.try_send(frame).is_ok())
+    }
+
     /// No more frames of it are.
     pub(super) fn forget(&self, transfer: TransferId) {
         if let Some(expected) = held(&self.expected).as_mut() {

@@ -30,6 +30,8 @@ pub(super) struct Receiving {
     link: Arc<FileLink>,
     message: Verified<IfMessage>,
     offer: Arc<FileOffer>,
+    /// Where it comes in messages: its frames.
+    chunks: Option<Frames>,
 }
 
 /// Why it does not become one of ours.
@@ -52,16 +54,26 @@ impl Receiving {
             link,
             message,
             offer: Arc::new(offer),
+            chunks: None,
         }
     }
 
+    /// It comes in messages: nothing is accepted or acknowledged in words of its own, and what is
+    /// here already comes again.
+    pub(super) fn of_chunks(mut self, frames: Frames) -> Self {
+        self.chunks = Some(frames);
+        self
+    }
+
     /// Sees it through; `_answer`, held until the end, is the right to.
-    pub(super) async fn run(self, _answer: OwnedSemaphorePermit) {
+    pub(super) async fn run(mut self, _answer: OwnedSemaphorePermit) {
         let transfer = self.offer.transfer;
+        let chunks = self.chunks.take();
         let _claim = self.files.claim(self.peer(), transfer).await;
         self.record(Event::FileOffered, FileState::Offered);
         if self.files.has_arrived(self.peer(), &self.offer) {
             // The receipt was lost with a link.
+            self.link.forget(transfer);
             let offset = self.offer.size;
             self.say(FileSays::Accept { transfer, offset }).await;
             return self.say_received().await;
@@ -73,7 +85,7 @@ impl Receiving {
             Ok(part) => part,
             Err(reason) => return self.reject(&reason).await,
         };
-        let taken = self.take_in(part).await;
+        let taken = self.take_in(part, chunks).await;
         self.link.forget(transfer);
         let kept = match taken {
             Ok(part) => self.keep(part).await,
@@ -105,15 +117,24 @@ impl Receiving {
         part.map_err(|err| self.cannot_store(&err))
     }
 
-    async fn take_in(&self, mut part: Part) -> Result<Part, Fault> {
+    async fn take_in(&self, mut part: Part, chunks: Option<Frames>) -> Result<Part, Fault> {
         let (transfer, size) = (self.offer.transfer, self.offer.size);
-        // First the ear, then the word: what comes for a channel that is not open is lost.
-        let frames = self.link.expect(transfer).ok_or(Fault::Paused)?;
-        let opened = self.link.open(&self.files).await;
-        opened.map_err(|_| Fault::Paused)?;
         let offset = part.length();
+        let in_messages = chunks.is_some();
+        let frames = match chunks {
+            Some(frames) => frames,
+            None => {
+                // First the ear, then the word: what comes for a channel that is not open is lost.
+                let frames = self.link.expect(transfer).ok_or(Fault::Paused)?;
+                let opened = self.link.open(&self.files).await;
+                opened.map_err(|_| Fault::Paused)?;
+                frames
+            }
+        };
         self.record(Event::FileAccepted, FileState::Receiving { offset });
-        self.say(FileSays::Accept { transfer, offset }).await;
+        if !in_messages {
+            self.say(FileSays::Accept { transfer, offset }).await;
+        }
         let Frames {
             mut queue,
             withdrawn,
@@ -136,7 +157,7 @@ impl Receiving {
             }
             let written;
             (part, written) = blocking(move || {
-                let written = write(&mut part, size, &batch);
+                let written = write(&mut part, size, in_messages, &batch);
                 (part, written)
             })
             .await;
@@ -176,6 +197,7 @@ impl Receiving {
     }
 
     async fn reject(&self, reason: &str) {
+        self.link.forget(self.offer.transfer);
         self.fail(reason);
         let (transfer, reason) = (self.offer.transfer, reason.to_owned());
         self.say(FileSays::Reject { transfer, reason }).await;
@@ -231,10 +253,19 @@ impl Receiving {
 }
 
 /// Writes frames that follow each other and what is there; an error without a cause is the sender's.
-fn write(part: &mut Part, size: u64, frames: &[Bytes]) -> Result<(), Option<StoreError>> {
+/// What comes `again` and is here already is passed over.
+fn write(
+    part: &mut Part,
+    size: u64,
+    again: bool,
+    frames: &[Bytes],
+) -> Result<(), Option<StoreError>> {
     for frame in frames {
         let (_, offset) = read_header(frame).ok_or(None)?;
         let data = &frame[HEADER..];
+        if again && offset.saturating_add(data.len() as u64) <= part.length() {
+            continue;
+        }
         if offset != part.length() || data.len() as u64 > size - offset {
             return Err(None);
         }

@@ -79,6 +79,22 @@ impl FileSays {
         Some(Self::members(kind, transfer, payload).map_err(|detail| (transfer, detail)))
     }
 
+    /// The members that describe a file, whatever the type.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub(super) fn offer(
+        payload: &Map<String, Value>,
+    ) -> Result<FileOffer, (Option<TransferId>, String)> {
+        let transfer = payload.get("transfer").and_then(Value::as_str);
+        let transfer = transfer.and_then(|text| text.parse().ok());
+        match Self::members("file-offer", transfer, payload) {
+            Ok(Self::Offer(offer)) => Ok(offer),
+            Ok(_) => unreachable!("it was asked for an offer"),
+            Err(detail) => Err((transfer, detail)),
+        }
+    }
+
     fn members(
         kind: &str,
         transfer: Option<TransferId>,

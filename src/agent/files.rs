@@ -15,6 +15,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use super::core::{Core, Shared};
 use super::effects::{Directory, Effect};
 use super::event::AgentEvent;
+use super::file_chunks::Chunk;
 use super::file_lane::TRANSFERS;
 use super::file_link::FileLink;
 use super::file_receiving::Receiving;
@@ -108,7 +109,12 @@ pub(super) struct Outgoing {
 /// A message about a file, verified and witnessed.
 pub(super) struct Heard {
     message: Verified<IfMessage>,
-    says: Result<FileSays, (Option<TransferId>, String)>,
+    says: Result<Said, (Option<TransferId>, String)>,
+}
+
+enum Said {
+    Says(FileSays),
+    Chunk(Chunk),
 }
 
 impl Files {
@@ -296,7 +302,10 @@ impl Drop for Claim {
 impl Core {
     /// A message was accepted: what it says of files is heard once the witness has it.
     pub(super) fn listen_for_files(&mut self, message: &Verified<IfMessage>) {
-        if let Some(says) = FileSays::read(message.payload()) {
+        let payload = message.payload();
+        let says = FileSays::read(payload).map(|says| says.map(Said::Says));
+        let says = says.or_else(|| Chunk::read(payload).map(|chunk| chunk.map(Said::Chunk)));
+        if let Some(says) = says {
             let message = message.clone();
             self.effects
                 .push(Effect::File(Box::new(Heard { message, says })));
@@ -307,6 +316,11 @@ impl Core {
         let Heard { message, says } = heard;
         let peer = message.source();
         let answers = message.in_reply_to().unwrap_or_default().to_owned();
+        let says = match says {
+            Ok(Said::Chunk(chunk)) => return self.take_chunk(message, &chunk),
+            Ok(Said::Says(says)) => Ok(says),
+            Err(err) => Err(err),
+        };
         match says {
             Ok(FileSays::Offer(offer)) => self.take_offer(message, offer),
             Ok(FileSays::Accept { transfer, offset }) => {
@@ -353,6 +367,30 @@ impl Core {
         };
         let files = Arc::clone(&self.files);
         self.spawn(Receiving::new(files, link, message, offer).run(answer));
+    }
+}
+
+impl Core {
+    /// The first one is the offer; others are of one that was accepted, or dropped.
+    fn take_chunk(&mut self, message: Verified<IfMessage>, chunk: &Chunk) {
+        let transfer = chunk.offer.transfer;
+        let Some(link) = self.files.link(message.source()) else {
+            return;
+        };
+        if chunk.offset == 0 && !link.expects(transfer) {
+            let (Some(answer), Some(frames)) = (link.answer(), link.expect(transfer)) else {
+                return;
+            };
+            let files = Arc::clone(&self.files);
+            let offer = chunk.offer.clone();
+            let receiving = Receiving::new(files, Arc::clone(&link), message, offer);
+            self.spawn(receiving.of_chunks(frames).run(answer));
+        }
+        for frame in chunk.frames() {
+            if !link.push(transfer, frame) {
+                return link.withdraw(transfer, "too-fast".to_owned());
+            }
+        }
     }
 }
 

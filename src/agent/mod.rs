@@ -19,6 +19,7 @@ mod countersigning;
 mod driver;
 mod effects;
 mod event;
+mod file_chunks;
 mod file_lane;
 mod file_link;
 mod file_name;

@@ -17,7 +17,7 @@ program=${IFSWARM:-$(dirname "$0")/../../target/release/ifswarm}
 [ -x "$program" ] || { echo "no $program: cargo build --release --locked" >&2; exit 2; }
 dir=$(mktemp -d "${TMPDIR:-/tmp}/ifswarm-files.XXXXXX")
 pids=()
-trap 'kill -KILL "${pids[@]}" 2>/dev/null || true; rm -rf "$dir"' EXIT
+trap 'kill -KILL "${pids[@]}" 2>/dev/null || true; wait 2>/dev/null; rm -rf "$dir"' EXIT
 
 mkfifo "$dir/listening"
 "$program" signal --open --listen 127.0.0.1:0 >"$dir/listening" 2>"$dir/signal.log" &
@@ -37,7 +37,6 @@ arrived() { stat -c %s "$dir"/in/.ifswarm-*.part 2>/dev/null | sort -n | tail -1
 echo "making $mib MiB of random bytes" >&2
 dd if=/dev/urandom of="$dir/large.bin" bs=1M count="$mib" status=none
 receive
-# Twice as long as anything below takes on a slow machine.
 "$program" send --as ann --to bob --signal "$url" --swarm-name files --patience 30s --witness "$dir/witness" \
   --file "$dir/large.bin" --json >"$dir/send.json" 2>"$dir/send.log" &
 ann=$!

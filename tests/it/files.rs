@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use base64::Engine;
 use ifswarm::agent::{
     AcceptFiles, AgentEvent, Direction, FileError, FileEvent, FileState, FileTransfer,
 };
@@ -466,6 +467,40 @@ async fn a_sender_that_does_not_send_what_it_offered_is_told_why_and_leaves_noth
         let failed = testimony(&witnesses[0], "file_failed");
         assert_eq!(failed.len(), 6);
         assert_eq!(testimony(&witnesses[0], "file_received"), []);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_may_come_in_messages_from_who_has_no_channel_for_files() {
+    within(async {
+        let (swarm, mut eve, home) = bob_and_raw().await;
+        let bytes = noise("chunks", 100_000);
+        let mut number = 0;
+        let mut say = |eve: &Raw, transfer: &str, offset: usize, data: &[u8]| {
+            let mut payload = offer(transfer, "../a.bin", &bytes);
+            payload["type"] = json!("evidence_chunk");
+            payload["offset"] = json!(offset);
+            payload["chunk_sha256"] = json!(hex::encode(Sha256::digest(data)));
+            payload["data"] = json!(base64::engine::general_purpose::STANDARD.encode(data));
+            number += 1;
+            eve.send(eve.sign(number, draft("bob", payload)).text());
+        };
+        for (n, chunk) in bytes.chunks(20_000).enumerate() {
+            say(&eve, "01", n * 20_000, chunk);
+        }
+        let received = eve.message().await;
+        assert_eq!(received["payload"]["type"], "file-received", "{received}");
+        assert_eq!(fs::read(home.path().join("in/a.bin")).unwrap(), bytes);
+        // A gap is found, and of one that does not begin nothing is taken.
+        say(&eve, "02", 40_000, &bytes[40_000..60_000]);
+        say(&eve, "03", 0, &bytes[..20_000]);
+        say(&eve, "03", 40_000, &bytes[40_000..60_000]);
+        let failed = eve.message().await;
+        assert_eq!(failed["payload"]["transfer"], "03".repeat(16));
+        assert_eq!(failed["payload"]["reason"], "bad-frame");
+        assert_eq!(fs::read_dir(home.path().join("in")).unwrap().count(), 1);
+        swarm.end().await;
     })
     .await;
 }
