@@ -362,6 +362,16 @@ async fn bob_and_raw() -> (LiveSwarm, Raw, TempDir) {
     (swarm, raw, home)
 }
 
+/// Eve's next message, which she acknowledges.
+async fn heard(eve: &mut Raw) -> Value {
+    let message = eve.message().await;
+    eve.say(&json!({
+        "type": "ack", "session": message["session"], "destination": "eve",
+        "up_to": message["sequence_num"],
+    }));
+    message
+}
+
 fn offer(transfer: &str, name: &str, bytes: &[u8]) -> Value {
     json!({
         "type": "file-offer", "transfer": transfer.repeat(16), "name": name, "size": bytes.len(),
@@ -396,11 +406,11 @@ async fn hostile_names_become_files_in_the_folder_and_nothing_outside_it() {
             let transfer = format!("{n:02x}");
             let what = offer(&transfer, hostile, b"evidence");
             eve.send(eve.sign(n, draft("bob", what)).text());
-            let accepted = eve.message().await;
+            let accepted = heard(&mut eve).await;
             assert_eq!(accepted["payload"]["type"], "file-accept", "{accepted}");
             assert_eq!(accepted["payload"]["offset"], 0);
             eve.link.send(frame(&transfer, 0, b"evidence"));
-            let received = eve.message().await;
+            let received = heard(&mut eve).await;
             assert_eq!(received["payload"]["type"], "file-received", "{received}");
         }
         let mut found: Vec<_> = fs::read_dir(home.path().join("in"))
@@ -434,14 +444,14 @@ async fn a_sender_that_does_not_send_what_it_offered_is_told_why_and_leaves_noth
             let transfer = format!("{n:02x}");
             let what = offer(&transfer, "a", bytes);
             eve.send(eve.sign(n, draft("bob", what)).text());
-            assert_eq!(eve.message().await["payload"]["type"], "file-accept");
+            assert_eq!(heard(&mut eve).await["payload"]["type"], "file-accept");
             // Of a transfer that nobody knows, of none at all, and text: dropped.
             eve.link.send(frame("ff", 0, b"x"));
             eve.link.send(Frame::file(vec![1, 2, 3]));
             for frame in frames {
                 eve.link.send(frame);
             }
-            let failed = eve.message().await;
+            let failed = heard(&mut eve).await;
             assert_eq!(failed["performative"], "failure");
             assert_eq!(failed["payload"]["reason"], reason, "{failed}");
         }
@@ -449,7 +459,7 @@ async fn a_sender_that_does_not_send_what_it_offered_is_told_why_and_leaves_noth
         let mut large = offer("05", "a", bytes);
         large["size"] = json!(1u64 << 40);
         eve.send(eve.sign(5, draft("bob", large)).text());
-        let rejected = eve.message().await;
+        let rejected = heard(&mut eve).await;
         assert_eq!(rejected["performative"], "reject-proposal");
         assert_eq!(rejected["payload"]["reason"], "too-large");
         let mut bad = offer("06", "a", bytes);
@@ -457,11 +467,11 @@ async fn a_sender_that_does_not_send_what_it_offered_is_told_why_and_leaves_noth
         eve.send(eve.sign(6, draft("bob", bad)).text());
         // One that is withdrawn by its sender.
         eve.send(eve.sign(7, draft("bob", offer("07", "a", bytes))).text());
-        assert_eq!(eve.message().await["payload"]["type"], "file-accept");
+        assert_eq!(heard(&mut eve).await["payload"]["type"], "file-accept");
         let withdrawn =
             json!({"type": "file-failed", "transfer": "07".repeat(16), "reason": "source-changed"});
         eve.send(eve.sign(8, draft("bob", withdrawn)).text());
-        assert_eq!(eve.message().await["payload"]["reason"], "source-changed");
+        assert_eq!(heard(&mut eve).await["payload"]["reason"], "source-changed");
         assert_eq!(fs::read_dir(home.path().join("in")).unwrap().count(), 0);
         let witnesses = swarm.end().await;
         let failed = testimony(&witnesses[0], "file_failed");
@@ -489,14 +499,14 @@ async fn a_file_may_come_in_messages_from_who_has_no_channel_for_files() {
         for (n, chunk) in bytes.chunks(20_000).enumerate() {
             say(&eve, "01", n * 20_000, chunk);
         }
-        let received = eve.message().await;
+        let received = heard(&mut eve).await;
         assert_eq!(received["payload"]["type"], "file-received", "{received}");
         assert_eq!(fs::read(home.path().join("in/a.bin")).unwrap(), bytes);
         // A gap is found, and of one that does not begin nothing is taken.
         say(&eve, "02", 40_000, &bytes[40_000..60_000]);
         say(&eve, "03", 0, &bytes[..20_000]);
         say(&eve, "03", 40_000, &bytes[40_000..60_000]);
-        let failed = eve.message().await;
+        let failed = heard(&mut eve).await;
         assert_eq!(failed["payload"]["transfer"], "03".repeat(16));
         assert_eq!(failed["payload"]["reason"], "bad-frame");
         assert_eq!(fs::read_dir(home.path().join("in")).unwrap().count(), 1);
