@@ -265,6 +265,22 @@ mod tests {
     }
 
     #[test]
+    fn reads_and_writes_the_acknowledgement_of_a_file() {
+        let text =
+            r#"{"type":"file-ack","transfer":"00112233445566778899aabbccddeeff","offset":65536}"#;
+        let frame = Control::parse(text.as_bytes()).unwrap();
+        assert!(matches!(frame, Control::FileAck { offset: 65536, .. }));
+        assert_eq!(frame.to_text(), text);
+        for bad in [
+            text.replace("ff\"", "\""),
+            text.replace("aa", "AA"),
+            text.replace("65536", "9007199254740992"),
+        ] {
+            assert!(Control::parse(bad.as_bytes()).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
     fn a_destination_that_was_never_used_starts_at_one_and_ends_nowhere() {
         let peer: AgentId = "b".parse().unwrap();
         let empty = BTreeMap::new();

@@ -7,6 +7,7 @@
 mod admission;
 mod certificates;
 mod cli;
+mod cli_files;
 mod cli_verify;
 mod conversation;
 mod countersigning;
