@@ -76,7 +76,10 @@ impl FileLink {
             let channel = self.link.open_files().await?;
             let pump = pump(Arc::clone(self), Arc::clone(files), channel.clone());
             let intake = intake(Arc::clone(self), channel.clone());
-            let started = files.enter(|core| [core.spawn(pump), core.spawn(intake)]);
+            let started = files.enter(|core| {
+                core.files_open(self.id);
+                [core.spawn(pump), core.spawn(intake)]
+            });
             held(&self.tasks).extend(started.ok_or(LinkError::Closed)?);
             Ok(channel)
         };

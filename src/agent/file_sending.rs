@@ -121,15 +121,8 @@ impl Agent {
         let name = name.chars().take(MAX_NAME).collect();
         let media_type = media_type(path).to_owned();
         let path = path.to_owned();
-        let (path, opened) = blocking(move || {
-            let opened = open(&path);
-            (path, opened)
-        })
-        .await;
-        let (file, size, sha256) = match opened {
-            Ok(opened) => opened,
-            Err(source) => return Err(FileError::Source { path, source }),
-        };
+        let hashed = reading(&path, |mut file| fingerprint(&mut file));
+        let (size, sha256) = hashed.await?;
         let mut random = [0; 16];
         getrandom::fill(&mut random).map_err(|err| SendError::Randomness(err.to_string()))?;
         let offer = Arc::new(FileOffer {
@@ -146,7 +139,6 @@ impl Agent {
         let sending = Sending {
             peer: peer.clone(),
             path,
-            file: Arc::new(file),
             offer: Arc::clone(&offer),
             files: Arc::clone(&files),
             notes: heard,
@@ -197,7 +189,6 @@ impl FileTransfer {
 struct Sending {
     peer: AgentId,
     path: PathBuf,
-    file: Arc<File>,
     offer: Arc<FileOffer>,
     files: Arc<Files>,
     notes: mpsc::Receiver<Note>,
@@ -239,13 +230,15 @@ impl Sending {
         let places = self.files.places(&self.peer);
         // Nobody closes it.
         let _place = places.acquire_owned().await.map_err(|_| FileError::Ended)?;
+        // Now only: a thousand files that wait for a place hold no descriptors.
+        let file = Arc::new(reading(&self.path, Ok).await?);
         loop {
             let link = timeout(LINK, self.files.link_with(&self.peer)).await;
             let link = link.map_err(|_| FileError::NoLink {
                 peer: self.peer.clone(),
             })?;
             let link = link.ok_or(FileError::Ended)?;
-            let step = self.over(&link).await;
+            let step = self.over(&link, &file).await;
             link.stop(self.offer.transfer);
             match step? {
                 Step::Done => return Ok(()),
@@ -256,7 +249,7 @@ impl Sending {
     }
 
     /// As far as it goes over one link.
-    async fn over(&mut self, link: &Arc<FileLink>) -> Result<Step, FileError> {
+    async fn over(&mut self, link: &Arc<FileLink>, file: &Arc<File>) -> Result<Step, FileError> {
         self.record(Event::FileOffered, FileState::Offered);
         let (performative, payload) = FileSays::Offer((*self.offer).clone()).to_payload();
         let mut draft = Draft::new(self.peer.clone(), payload);
@@ -291,7 +284,7 @@ impl Sending {
             Err(LinkError::Closed) => return Ok(Step::Again),
             Err(err) => return Err(self.failed(&err.to_string())),
         }
-        link.send(self.offer.transfer, offset, size, Arc::clone(&self.file));
+        link.send(self.offer.transfer, offset, size, Arc::clone(file));
         loop {
             match self.next(link).await? {
                 None => return Ok(Step::Again),
@@ -371,15 +364,23 @@ impl Sending {
     }
 }
 
-/// Opens a plain file, and reads all of it once.
-fn open(path: &Path) -> io::Result<(File, u64, [u8; 32])> {
-    // Before it is opened: opening a pipe would wait for a writer.
-    if !std::fs::metadata(path)?.is_file() {
-        return Err(io::Error::other("expected a plain file"));
-    }
-    let mut file = File::open(path)?;
-    let (size, sha256) = fingerprint(&mut file)?;
-    Ok((file, size, sha256))
+/// Opens a plain file, and does with it what waits for the disk.
+async fn reading<T: Send + 'static>(
+    path: &Path,
+    act: impl FnOnce(File) -> io::Result<T> + Send + 'static,
+) -> Result<T, FileError> {
+    let opened = path.to_owned();
+    let done = blocking(move || {
+        // Before it is opened: opening a pipe would wait for a writer.
+        if !std::fs::metadata(&opened)?.is_file() {
+            return Err(io::Error::other("expected a plain file"));
+        }
+        act(File::open(&opened)?)
+    });
+    done.await.map_err(|source| FileError::Source {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// By the end of the name; what is not known is bytes.

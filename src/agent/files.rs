@@ -356,13 +356,23 @@ impl Core {
         }
     }
 
+    /// This end of the channel for files is open.
+    pub(super) fn files_open(&mut self, link: LinkId) {
+        let Some(active) = self.links.get(link) else {
+            return;
+        };
+        let open = json!({ "channels": ["if-agent-files"] });
+        let event = Event::DatachannelOpen;
+        self.testify(testimony::link(event, &active.peer, link, open, self.wall));
+    }
+
     fn take_offer(&mut self, message: Verified<IfMessage>, offer: FileOffer) {
         let peer = message.source();
         let Some(link) = self.files.link(peer) else {
             return;
         };
         let Some(answer) = link.answer() else {
-            tracing::warn!(%peer, "offers more files at once than it gets answers to");
+            tracing::debug!(%peer, "offers more files at once than it gets answers to");
             return;
         };
         let files = Arc::clone(&self.files);
