@@ -15,6 +15,8 @@ use super::countersigning::Countersigning;
 use super::driver::run;
 use super::effects::Directory;
 use super::event::Subscribers;
+use super::file_store::Store;
+use super::files::{AcceptFiles, Files};
 use super::gate::Gate;
 use super::keyring::Keyring;
 use super::links::Links;
@@ -49,6 +51,7 @@ pub struct Builder {
     on_witness_error: OnWriteError,
     dial_timeout: Duration,
     conversation_silence: Duration,
+    accept_files: Option<AcceptFiles>,
 }
 
 /// Why an agent did not start.
@@ -69,6 +72,15 @@ pub enum StartError {
     /// The agent's own key is among those that are revoked.
     #[error("the key {0} is revoked: nobody would believe it; make another with `ifswarm keygen`")]
     Revoked(Box<PublicKey>),
+    /// The folder for files cannot be used.
+    #[error("{}: {source}: name a folder that can be written to", path.display())]
+    Folder {
+        /// Which.
+        path: std::path::PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// The operating system has no randomness to give.
     #[error("no randomness: {0}")]
     Randomness(#[from] getrandom::Error),
@@ -96,6 +108,7 @@ impl Agent {
             on_witness_error: OnWriteError::default(),
             dial_timeout: Duration::from_secs(10),
             conversation_silence: SILENCE,
+            accept_files: None,
         }
     }
 }
@@ -220,6 +233,13 @@ impl Builder {
         self
     }
 
+    /// Which files to take; by default none.
+    #[must_use]
+    pub fn accept_files(mut self, accept: Option<AcceptFiles>) -> Self {
+        self.accept_files = accept;
+        self
+    }
+
     /// Binds the port, opens the witness, registers, and starts linking.
     ///
     /// # Errors
@@ -229,6 +249,14 @@ impl Builder {
             Some(key) => key.clone(),
             None => KeyPair::generate()?,
         };
+        let accept = self.accept_files.as_ref().map(|accept| {
+            let store = Store::open(&accept.folder).map_err(|source| StartError::Folder {
+                path: accept.folder.clone(),
+                source,
+            });
+            store.map(|store| (store, accept.max_size))
+        });
+        let accept = accept.transpose()?;
         let public_key = key.public_key();
         let by_roster = self
             .roster
@@ -288,6 +316,12 @@ impl Builder {
                 sdp_detail: self.sdp_detail,
                 links: Links::new(agent.clone()),
                 directory: directory.clone(),
+                files: Arc::new(Files::new(
+                    self.id.clone(),
+                    agent.clone(),
+                    directory.clone(),
+                    accept,
+                )),
                 subscribers: Subscribers::default(),
                 stats: Stats::default(),
                 conversations: Conversations::new(self.conversation_silence),

@@ -6,6 +6,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::file_wire::TransferId;
 use crate::identity::{AgentId, Session, Signature};
 use crate::mesh::{Lanes, Last, Next};
 use crate::message::{Destination, Reason, one_line, parse_strict};
@@ -88,6 +89,13 @@ pub enum Control {
         #[serde(with = "hash_text")]
         proof: Vec<[u8; 32]>,
     },
+    /// All of a file that the receiver sends is written here, up to this byte.
+    FileAck {
+        /// The file.
+        transfer: TransferId,
+        /// How many bytes.
+        offset: u64,
+    },
     /// A type this version does not know; ignored and counted.
     #[serde(other, skip_serializing)]
     Unknown,
@@ -132,6 +140,7 @@ impl Control {
             | Self::Refused {
                 sequence_num: n, ..
             }
+            | Self::FileAck { offset: n, .. }
             | Self::Ping { t: n }
             | Self::Pong { t: n } => *n,
             Self::Checkpoint { .. } | Self::Cosign { .. } | Self::Unknown => 0,
@@ -253,6 +262,22 @@ mod tests {
             Control::parse(text.as_bytes()).map(|frame| frame.to_text()),
             Ok(text.to_owned())
         );
+    }
+
+    #[test]
+    fn reads_and_writes_the_acknowledgement_of_a_file() {
+        let text =
+            r#"{"type":"file-ack","transfer":"00112233445566778899aabbccddeeff","offset":65536}"#;
+        let frame = Control::parse(text.as_bytes()).unwrap();
+        assert!(matches!(frame, Control::FileAck { offset: 65536, .. }));
+        assert_eq!(frame.to_text(), text);
+        for bad in [
+            text.replace("ff\"", "\""),
+            text.replace("aa", "AA"),
+            text.replace("65536", "9007199254740992"),
+        ] {
+            assert!(Control::parse(bad.as_bytes()).is_err(), "{bad}");
+        }
     }
 
     #[test]

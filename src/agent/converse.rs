@@ -117,6 +117,7 @@ impl Core {
                     let source = message.source();
                     self.conversations.received(id, source, self.now, self.wall);
                 }
+                self.listen_for_files(&message);
                 let event = AgentEvent::Message(message);
                 self.effects.push(Effect::Event(event, Some(permit)));
             }
@@ -205,6 +206,9 @@ impl Core {
                 to,
                 proof,
             }) => self.on_consistency(peer, &origin, (from, to), &proof),
+            Ok(Control::FileAck { transfer, offset }) => {
+                self.files.acked(peer, link, transfer, offset);
+            }
             Ok(Control::Unknown) => self.stats.unknown_control += 1,
             Err(detail) => {
                 self.stats.bad_control += 1;

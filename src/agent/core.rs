@@ -24,6 +24,7 @@ use super::conversations::Conversations;
 use super::countersigning::Countersigning;
 use super::effects::{Directory, Effect};
 use super::event::{AgentEvent, Subscribers};
+use super::files::Files;
 use super::gate::Gate;
 use super::keyring::Keyring;
 use super::links::Links;
@@ -59,6 +60,7 @@ pub(super) struct Core {
     pub(super) sdp_detail: SdpDetail,
     pub(super) links: Links,
     pub(super) directory: Directory,
+    pub(super) files: Arc<Files>,
     pub(super) subscribers: Subscribers,
     pub(super) stats: Stats,
     pub(super) conversations: Conversations,

@@ -176,6 +176,7 @@ impl Core {
         self.signal_queue = tokio::sync::mpsc::channel(1).0;
         // Callers of `send` get no more places; then the writers can drain their queues and end.
         self.directory.clear();
+        self.files.end();
         for link in self.links.remove_all() {
             self.spawn(link.end());
         }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::event::AgentEvent;
+use super::files::Heard;
 use crate::identity::AgentId;
 use crate::link::{Link, LinkError};
 use crate::signal::ClientFrame;
@@ -21,6 +22,8 @@ pub(super) enum Effect {
     Control(mpsc::Sender<String>, String),
     /// Send a frame to the signaling server.
     Signal(ClientFrame),
+    /// Act on what a message says of a file.
+    File(Box<Heard>),
     /// Tell the program.
     Event(AgentEvent, Option<OwnedSemaphorePermit>),
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
+use super::files::FileEvent;
 use crate::identity::AgentId;
 use crate::mesh::CloseReason;
 use crate::message::{Destination, IfMessage, Reason, SdpReason, Verified};
@@ -82,6 +83,8 @@ pub enum AgentEvent {
         /// What was found and what was expected: one line.
         detail: String,
     },
+    /// Something happened to a file that is sent or received.
+    File(FileEvent),
     /// A peer has countersigned a checkpoint of this agent's log.
     Countersigned {
         /// Who.

@@ -345,6 +345,7 @@ impl Core {
         active.setup = Some(setup);
         if let Some(made) = &active.made {
             self.directory.insert(peer.clone(), made.messages.clone());
+            self.files.up(&peer, link, made.link.clone());
         }
         self.countersigning.cosigners.up(&peer, link);
         self.state_changed(&peer, link, "up");
@@ -353,6 +354,7 @@ impl Core {
 
     pub(super) fn peer_down(&mut self, peer: AgentId, link: LinkId, why: CloseReason) {
         self.directory.remove(&peer);
+        self.files.down(&peer);
         self.countersigning.peer_down(&peer);
         self.testify(testimony::peer_lost(&peer, link, why, self.wall));
         self.tell(AgentEvent::PeerDown { peer, why });

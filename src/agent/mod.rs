@@ -21,6 +21,17 @@ mod driver;
 mod effects;
 mod event;
 mod evidence;
+mod file_chunks;
+mod file_lane;
+mod file_link;
+mod file_name;
+mod file_receiving;
+mod file_sending;
+mod file_store;
+#[cfg(test)]
+mod file_tests;
+mod file_wire;
+mod files;
 mod gate;
 mod introduce;
 mod judging;
@@ -45,6 +56,9 @@ pub use control::Control;
 pub use conversations::Conversation;
 pub use event::{AgentEvent, Subscription};
 pub use evidence::Evidence;
+pub use file_sending::{FileError, FileTransfer};
+pub use file_wire::{FileOffer, InvalidTransferId, TransferId};
+pub use files::{AcceptFiles, Direction, FileEvent, FileState};
 pub use quality::ConnectionQuality;
 
 use crate::identity::{AgentId, PublicKey, Session};
@@ -212,26 +226,7 @@ impl Agent {
     /// # Errors
     /// [`SendError`]: nothing was sent.
     pub async fn send(&self, draft: Draft) -> Result<Receipt, SendError> {
-        let queues = match &draft.destination {
-            // Whom there is no queue for, the mesh will say.
-            Destination::Agent(peer) => {
-                let queue = self.directory.queue_of(peer);
-                queue
-                    .map(|queue| (peer.clone(), queue))
-                    .into_iter()
-                    .collect()
-            }
-            Destination::All => self.directory.all(),
-        };
-        let mut places = Vec::with_capacity(queues.len());
-        for (peer, queue) in queues {
-            // A queue that closes meanwhile is of a link that went down: the mesh knows.
-            if let Ok(place) = queue.reserve_owned().await {
-                places.push((peer, place));
-            }
-        }
-        let sent = self.shared.enter(|core| core.send(draft, places));
-        sent.unwrap_or(Err(SendError::Ended))
+        post(&self.shared, &self.directory, draft).await
     }
 
     /// Sends `draft` to every linked peer: signed once, whatever its destination was.
@@ -341,6 +336,30 @@ impl Agent {
         let ended = (&mut self.driver).await;
         ended.unwrap_or(Err(AgentError::Ended))
     }
+}
+
+/// Sends a message once every receiver's queue has a place for it.
+async fn post(shared: &Shared, directory: &Directory, draft: Draft) -> Result<Receipt, SendError> {
+    let queues = match &draft.destination {
+        // Whom there is no queue for, the mesh will say.
+        Destination::Agent(peer) => {
+            let queue = directory.queue_of(peer);
+            queue
+                .map(|queue| (peer.clone(), queue))
+                .into_iter()
+                .collect()
+        }
+        Destination::All => directory.all(),
+    };
+    let mut places = Vec::with_capacity(queues.len());
+    for (peer, queue) in queues {
+        // A queue that closes meanwhile is of a link that went down: the mesh knows.
+        if let Ok(place) = queue.reserve_owned().await {
+            places.push((peer, place));
+        }
+    }
+    let sent = shared.enter(|core| core.send(draft, places));
+    sent.unwrap_or(Err(SendError::Ended))
 }
 
 impl Drop for Agent {

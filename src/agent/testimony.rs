@@ -3,6 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::files::FileEvent;
 use crate::identity::{AgentId, LinkId, hex_text};
 use crate::mesh::CloseReason;
 use crate::message::{Claim, Destination, Reason, SdpReason, Signed, Timestamp};
@@ -105,6 +106,13 @@ pub(super) fn received(
         None => entry,
     };
     entry.metadata(metadata)
+}
+
+/// Something that happened to a file.
+pub(super) fn file(event: Event, what: &FileEvent, now: Timestamp) -> Entry {
+    Entry::new(event, now)
+        .peer(&what.peer)
+        .metadata(what.to_json())
 }
 
 /// Something about a link.

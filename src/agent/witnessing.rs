@@ -113,6 +113,7 @@ impl Core {
                     tracing::warn!("a signaling frame was dropped; the dial is tried again");
                 }
             }
+            Effect::File(heard) => self.hear_of_file(*heard),
             Effect::Event(event, permit) => self.subscribers.publish(&event, permit),
         }
     }

@@ -14,6 +14,7 @@ use tokio::time::timeout;
 
 use super::Globals;
 use super::agent_exec::{self, Program};
+use super::agent_files::{self, FileDraft, Taking};
 use super::agent_ledger::{Fate, Ledger};
 use super::agent_lines::{Asked, Input, Line, PeerIs};
 use super::failure::{Failure, impossible};
@@ -39,6 +40,8 @@ pub(crate) struct Args {
     /// After how much silence a conversation is closed
     #[arg(long, value_name = "TIME", default_value = "24h", value_parser = duration)]
     conversation_silence: Duration,
+    #[command(flatten)]
+    taking: Taking,
     /// Stay after the end of the input
     #[arg(long)]
     stay: bool,
@@ -56,6 +59,7 @@ pub(crate) async fn run(args: Args, _: &Globals) -> anyhow::Result<ExitCode> {
     let mut interrupt = Interrupt::listen()?;
     let (builder, members) = args.joining.builder(&args.id)?;
     let builder = builder.conversation_silence(args.conversation_silence);
+    let builder = args.taking.apply(builder)?;
     let started = interrupt.or(builder.start()).await;
     let Some(started) = started else {
         return Ok(Failure::Interrupted.into());
@@ -99,14 +103,19 @@ async fn serve(
     let listening = listen(events, &lines, &ledger);
     tokio::pin!(listening);
     let speaking = async {
-        speak(&agent, inputs, &lines, &ledger, &members).await;
+        // Unbounded as a type; each entry is a file that the program has asked for.
+        let (files, drafts) = mpsc::unbounded_channel();
+        let speak = speak(&agent, inputs, &lines, &ledger, &members, files);
+        // Files that were asked for are seen through, however long they are.
+        let ((), failed) = tokio::join!(speak, agent_files::send(&agent, drafts, &lines, &members));
         if stay {
             std::future::pending::<()>().await;
         }
+        failed
     };
     // Nothing is cancelled that could lose something: `listening` goes on below, and a draft that is
     // being sent is either sent or not.
-    let grace = tokio::select! {
+    let (grace, files_failed) = tokio::select! {
         heard = &mut listening => {
             return match heard {
                 // It has ended by itself, and says why.
@@ -114,12 +123,15 @@ async fn serve(
                 Heard::Nobody => leave(agent, "nobody listens", AT_THE_END).await,
             };
         }
-        () = speaking => AT_THE_END,
-        () = interrupt.heard() => WHEN_TOLD,
+        failed = speaking => (AT_THE_END, failed),
+        () = interrupt.heard() => (WHEN_TOLD, 0),
     };
     let (left, _) = tokio::join!(leave(agent, "done", grace), &mut listening);
     let code = left?;
     match held(&ledger).unsettled() {
+        0 if files_failed > 0 => Err(impossible(anyhow!(
+            "{files_failed} of the files did not arrive: the events `file` with `failed` say why"
+        ))),
         0 => Ok(code),
         // Who tells the agent to end does not wait for anything.
         _ if grace == WHEN_TOLD => Ok(code),
@@ -142,11 +154,17 @@ async fn speak(
     lines: &mpsc::Sender<String>,
     ledger: &Mutex<Ledger>,
     members: &Members,
+    files: mpsc::UnboundedSender<(u64, FileDraft)>,
 ) {
     while let Some(input) = inputs.recv().await {
         let number = input.number;
         let sent = match input.read() {
             Ok(Asked::Send(draft)) => send(agent, *draft, lines, ledger, members).await,
+            Ok(Asked::SendFile(draft)) => {
+                // Hashing it takes a while: other drafts do not wait for that.
+                let _ = files.send((number, draft));
+                Ok(())
+            }
             Ok(Asked::Conversations) => {
                 let conversations = agent.conversations();
                 let conversations = conversations.iter().map(Into::into).collect();
@@ -369,6 +387,7 @@ fn told(event: &AgentEvent, ledger: &Mutex<Ledger>) -> Vec<String> {
                 "a later process with the same id and key has taken this one's place",
             )]
         }
+        AgentEvent::File(file) => vec![agent_files::told(file)],
         AgentEvent::Countersigned { .. } => Vec::new(),
     }
 }
@@ -404,4 +423,4 @@ const AT_THE_END: Duration = Duration::from_secs(10);
 /// For acknowledgements when told to end: all of it is to be over in five seconds.
 const WHEN_TOLD: Duration = Duration::from_secs(2);
 /// How long a draft waits for the link that it is for.
-const FOR_A_LINK: Duration = Duration::from_secs(10);
+pub(super) const FOR_A_LINK: Duration = Duration::from_secs(10);

@@ -6,6 +6,7 @@ use std::io::{self, BufRead, Read};
 use serde::Serialize;
 use serde_json::Value;
 
+use super::agent_files::FileDraft;
 use crate::agent::Conversation;
 use crate::identity::{AgentId, PublicKey, Session};
 use crate::message::{Draft, IfMessage, Malformed, Timestamp, parse_strict};
@@ -62,6 +63,16 @@ pub(super) enum Line<'a> {
     },
     /// The conversations that are not closed, as asked for.
     Conversations { conversations: Vec<Talk<'a>> },
+    /// Something happened to a file.
+    File {
+        state: &'static str,
+        peer: &'a AgentId,
+        /// The members of the offer, `direction`, and `offset`, `stored_as` or `reason`.
+        #[serde(flatten)]
+        what: Value,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        path: Option<&'a str>,
+    },
     /// Something could not be done; the agent goes on.
     Error {
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -99,6 +110,8 @@ impl<'a> From<&'a Conversation> for Talk<'a> {
 pub(super) enum Asked {
     /// To send this.
     Send(Box<Draft>),
+    /// To send this file.
+    SendFile(FileDraft),
     /// To list the conversations.
     Conversations,
 }
@@ -174,7 +187,7 @@ impl<R: BufRead> Inputs<R> {
 }
 
 impl Input {
-    /// What stands there: a draft, or a list that is asked for.
+    /// What stands there: a draft of a message or of a file, or a list that is asked for.
     pub(super) fn read(self) -> Result<Asked, String> {
         let text = self.text.map_err(|TooLong| {
             format!("a line of more than {MAX_LINE} bytes: send evidence as a file")
@@ -192,6 +205,10 @@ impl Input {
                 _ => Err(format!("a list is asked for with {LIST} and nothing else")),
             };
         }
+        if members.contains_key("file") {
+            let file = serde_json::from_value(value).map(Asked::SendFile);
+            return file.map_err(|err| format!("{err}; expected {FILE}"));
+        }
         let draft = serde_json::from_value(value);
         let draft = draft.map_err(|err| format!("{err}; expected {DRAFT}"))?;
         Ok(Asked::Send(Box::new(draft)))
@@ -200,6 +217,7 @@ impl Input {
 
 const DRAFT: &str = r#"a draft such as {"destination":"legal","payload":{"text":"hello"}}"#;
 const LIST: &str = r#"{"list":"conversations"}"#;
+const FILE: &str = r#"{"destination":"legal","file":"figures.csv"}"#;
 /// The largest message is 256 KiB; its text may be escaped, four bytes for one.
 pub(super) const MAX_LINE: usize = 1 << 20;
 
@@ -212,7 +230,7 @@ mod tests {
         let next = std::iter::from_fn(|| inputs.next().unwrap());
         let draft = |input: Input| match input.read()? {
             Asked::Send(draft) => Ok(*draft),
-            Asked::Conversations => Err("a list".into()),
+            other => Err(format!("found {other:?}")),
         };
         next.map(|input| (input.number, draft(input))).collect()
     }
@@ -267,6 +285,23 @@ mod tests {
             assert!(error.len() < 1000 && !error.contains('\n'), "{error}");
         }
         assert!(read[10].1.is_ok());
+    }
+
+    #[test]
+    fn a_line_with_a_file_sends_that() {
+        let read = |text: &str| Inputs::new(text.as_bytes()).next().unwrap().unwrap().read();
+        let Ok(Asked::SendFile(draft)) = read(r#"{"destination":"b","file":"a b.csv"}"#) else {
+            panic!("a file")
+        };
+        assert_eq!(draft.destination.as_str(), "b");
+        assert_eq!(draft.file.to_str(), Some("a b.csv"));
+        for bad in [
+            r#"{"destination":"*","file":"a"}"#,
+            r#"{"destination":"b","file":1}"#,
+            r#"{"destination":"b","file":"a","payload":{}}"#,
+        ] {
+            assert!(read(bad).unwrap_err().contains("expected"), "{bad}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 mod agent;
 mod agent_exec;
+mod agent_files;
 mod agent_ledger;
 mod agent_lines;
 mod agent_mcp;
@@ -26,6 +27,7 @@ mod output;
 mod roster;
 mod schema;
 mod send;
+mod send_files;
 mod signal;
 mod signal_witness;
 mod verify;

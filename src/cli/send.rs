@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -17,13 +17,14 @@ use super::interrupt::Interrupt;
 use super::joining::Joining;
 use super::mesh_up::duration;
 use super::output::print;
+use super::send_files::{self, Arrived};
 use crate::agent::{Agent, AgentEvent, Subscription};
 use crate::identity::AgentId;
 use crate::message::{
     Draft, IfMessage, MAX_MESSAGE, Malformed, Performative, Verified, parse_strict,
 };
 
-/// Join a swarm, send one message, wait for the acknowledgement (and the reply), and leave
+/// Join a swarm, send one message or files, wait for the acknowledgement (and the reply), and leave
 ///
 /// Ends with 0 when the peer has the message; with --await-reply, when it has answered with
 /// anything but refuse, failure or not-understood, which end with 1.
@@ -41,13 +42,18 @@ pub(crate) struct Args {
     /// --await-reply, otherwise inform]
     #[arg(long, value_name = "P", value_parser = performative)]
     performative: Option<Performative>,
-    /// What it says, a JSON object: the text itself, @FILE, or - for standard input
-    #[arg(long, value_name = "JSON|@FILE|-", default_value = "{}")]
-    payload: String,
+    /// What it says, a JSON object: the text itself, @FILE, or - for standard input [default: {};
+    /// with --file, no message is sent]
+    #[arg(long, value_name = "JSON|@FILE|-")]
+    payload: Option<String>,
+    /// Send this file, several for several; the peer must take files (`agent --accept-files`)
+    #[arg(long = "file", value_name = "PATH", num_args = 1..)]
+    files: Vec<PathBuf>,
     /// Wait for the reply for so long, and print it
     #[arg(long, value_name = "TIME", value_parser = duration)]
     await_reply: Option<Duration>,
-    /// How long the link may take to come up, and then the acknowledgement
+    /// How long the link may take to come up, and then the acknowledgement; files take as long as
+    /// they take
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
     patience: Duration,
     /// Print one JSON object and nothing else
@@ -58,19 +64,31 @@ pub(crate) struct Args {
 /// What came of it (`send --json`).
 #[derive(Debug, Serialize)]
 struct Outcome {
-    id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
     destination: String,
+    /// The message, and all files.
     acked: bool,
     /// From `send` until the peer had acknowledged, or replied.
     elapsed_ms: f64,
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_it_came")]
     reply: Option<Verified<IfMessage>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    files: Vec<Arrived>,
 }
 
 pub(crate) async fn run(args: Args, _: &Globals) -> anyhow::Result<ExitCode> {
     let mut interrupt = Interrupt::listen()?;
     // All that can be wrong with the call, before anything is opened.
-    let payload = payload(&args.payload)?;
+    let says_something = args.payload.is_some()
+        || args.files.is_empty()
+        || args.await_reply.is_some()
+        || args.performative.is_some();
+    let payload = match says_something {
+        true => Some(payload(args.payload.as_deref().unwrap_or("{}"))?),
+        false => None,
+    };
+    send_files::check(&args.files)?;
     if args.to == args.from {
         return Err(unusable(anyhow!("`{}` cannot send to itself", args.to)));
     }
@@ -104,7 +122,11 @@ pub(crate) async fn run(args: Args, _: &Globals) -> anyhow::Result<ExitCode> {
     )
 }
 
-async fn say(agent: &Agent, args: &Args, payload: Map<String, Value>) -> anyhow::Result<Outcome> {
+async fn say(
+    agent: &Agent,
+    args: &Args,
+    payload: Option<Map<String, Value>>,
+) -> anyhow::Result<Outcome> {
     match timeout(args.patience, agent.linked_with(&args.to)).await {
         Ok(linked) => linked.map_err(impossible)?,
         Err(_) => {
@@ -115,27 +137,31 @@ async fn say(agent: &Agent, args: &Args, payload: Map<String, Value>) -> anyhow:
             )));
         }
     }
-    let draft = Draft {
-        performative: args.performative,
-        ..Draft::new(args.to.clone(), payload)
-    };
     let began = Instant::now();
-    let (id, reply) = match args.await_reply {
-        Some(patience) => {
-            let reply = agent.request(draft, patience).await.map_err(impossible)?;
-            (
-                reply.in_reply_to().unwrap_or_default().to_owned(),
-                Some(reply),
-            )
+    let (mut id, mut reply) = (None, None);
+    if let Some(payload) = payload {
+        let draft = Draft {
+            performative: args.performative,
+            ..Draft::new(args.to.clone(), payload)
+        };
+        match args.await_reply {
+            Some(patience) => {
+                let answer = agent.request(draft, patience).await.map_err(impossible)?;
+                id = answer.in_reply_to().map(str::to_owned);
+                reply = Some(answer);
+            }
+            None => id = Some(inform(agent, args, draft).await?),
         }
-        None => (inform(agent, args, draft).await?, None),
-    };
+    }
+    let elapsed = began.elapsed();
+    let files = send_files::send(agent, &args.to, &args.files).await?;
     Ok(Outcome {
         id,
         destination: args.to.to_string(),
         acked: true,
-        elapsed_ms: (began.elapsed().as_secs_f64() * 1e6).round() / 1e3,
+        elapsed_ms: (elapsed.as_secs_f64() * 1e6).round() / 1e3,
         reply,
+        files,
     })
 }
 
@@ -200,17 +226,20 @@ fn tell(outcome: &Outcome, json: bool) -> anyhow::Result<()> {
         destination,
         elapsed_ms,
         reply,
+        files,
         ..
     } = outcome;
-    let text = match reply {
-        None => format!("{destination} has it: {id}, {elapsed_ms} ms\n"),
-        Some(reply) => {
+    let mut text = match (reply, id) {
+        (None, None) => String::new(),
+        (None, Some(id)) => format!("{destination} has it: {id}, {elapsed_ms} ms\n"),
+        (Some(reply), _) => {
             let what = reply.performative().map_or("message", Performative::as_str);
             let payload = serde_json::to_string_pretty(reply.payload());
             let payload = payload.expect("string keys and finite numbers only");
             format!("{destination} answers with {what}, after {elapsed_ms} ms:\n{payload}\n")
         }
     };
+    text.extend(files.iter().map(|file| send_files::text(destination, file)));
     print(&text)
 }
 

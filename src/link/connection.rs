@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use tokio::sync::OnceCell;
 use tokio::time::timeout;
 use webrtc::data_channel::{DataChannel, RTCDataChannelInit};
 use webrtc::error::Error;
@@ -16,6 +17,7 @@ use webrtc::peer_connection::{
 
 use super::endpoint::Endpoint;
 use super::events::{CandidateLine, Handler, LinkEvents};
+use super::files::{FILES, FileChannel};
 use super::port::Seat;
 use super::runtime::{ConnectionRuntime, Hurry};
 use super::sdp;
@@ -30,6 +32,7 @@ struct Inner {
     connection: Arc<dyn PeerConnection>,
     messaging: Arc<dyn DataChannel>,
     control: Arc<dyn DataChannel>,
+    files: OnceCell<FileChannel>,
     seat: Seat,
     own_max_message: usize,
     peer_max_message: OnceLock<usize>,
@@ -166,6 +169,22 @@ impl Link {
         send(&self.0.control, text).await
     }
 
+    /// Opens this end of the channel for files; the second time gives the same one.
+    ///
+    /// # Errors
+    /// [`LinkError::Closed`], or what the engine says.
+    pub async fn open_files(&self) -> Result<FileChannel, LinkError> {
+        if self.0.closed.load(Ordering::Acquire) {
+            return Err(LinkError::Closed);
+        }
+        let open = async || {
+            let options = Some(FileChannel::options());
+            let channel = self.0.connection.create_data_channel(FILES, options).await;
+            channel.map(FileChannel::new).map_err(engine)
+        };
+        self.0.files.get_or_try_init(open).await.cloned()
+    }
+
     /// The largest message the link carries, in bytes.
     pub fn max_message(&self) -> usize {
         let peer = self.0.peer_max_message.get().copied();
@@ -274,6 +293,7 @@ impl Link {
             connection,
             messaging,
             control,
+            files: OnceCell::new(),
             seat,
             own_max_message: options.max_message,
             peer_max_message: OnceLock::new(),

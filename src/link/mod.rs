@@ -1,8 +1,9 @@
 //! One WebRTC connection to one peer, and the UDP port that all of an agent's connections share.
 //!
 //! Implements `wire.md`, section *DataChannels*, up to the bytes: two channels negotiated in
-//! advance (RFC 8831, RFC 8832 is not spoken), `if-agent-messaging` and `if-agent-control`. What
-//! the bytes say, who dials whom and what is signed is decided elsewhere.
+//! advance (RFC 8831, RFC 8832 is not spoken), `if-agent-messaging` and `if-agent-control`, and
+//! `if-agent-files` once it is needed. What the bytes say, who dials whom and what is signed is
+//! decided elsewhere.
 //!
 //! The engine is the `webrtc` crate, kept behind [`Endpoint`] and [`Link`] so that it can be
 //! exchanged. [`Endpoint`] is what a reader should meet first:
@@ -18,6 +19,7 @@ mod demux;
 mod endpoint;
 mod engine;
 mod events;
+mod files;
 pub mod memory;
 mod port;
 mod runtime;
@@ -26,3 +28,4 @@ mod sdp;
 pub use connection::{Link, LinkError, Path};
 pub use endpoint::{BindError, ChannelOptions, ENOUGH_BUFFER, Endpoint, EndpointConfig, IceServer};
 pub use events::{CandidateLine, LinkEvent, LinkEvents};
+pub use files::FileChannel;

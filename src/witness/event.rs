@@ -88,6 +88,14 @@ events! {
     IfmessageReceived = "ifmessage_received",
     /// A message was refused.
     IfmessageRejected = "ifmessage_rejected",
+    /// A file was offered, by this agent or to it.
+    FileOffered = "file_offered",
+    /// An offered file was accepted, by this agent or by the peer.
+    FileAccepted = "file_accepted",
+    /// A file has arrived whole, here or there.
+    FileReceived = "file_received",
+    /// A file was refused, or did not arrive.
+    FileFailed = "file_failed",
     /// A peer is no longer reached.
     PeerLost = "peer_lost",
     /// A lost peer is reached again.

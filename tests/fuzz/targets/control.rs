@@ -31,7 +31,7 @@ pub(super) fn target(bytes: &[u8]) {
 }
 
 /// As `wire.md` lists them.
-const TYPES: [&str; 9] = [
+const TYPES: [&str; 10] = [
     "hello",
     "ack",
     "refused",
@@ -41,6 +41,7 @@ const TYPES: [&str; 9] = [
     "checkpoint",
     "cosign",
     "consistency",
+    "file-ack",
 ];
 const MAX_CONTROL: usize = 64 * 1024;
 /// The bound on foreign text in frames.

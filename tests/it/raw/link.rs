@@ -46,17 +46,18 @@ pub(crate) struct Frame {
     pub(crate) bytes: Vec<u8>,
 }
 
-/// The two channels, by their negotiated ids.
+/// The channels, by their negotiated ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Channel {
     Messaging = 0,
     Control = 1,
+    Files = 2,
 }
 
 /// What a link tells.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Happened {
-    /// Both channels are open.
+    /// All channels are open.
     Open,
     /// A frame came.
     Frame(Frame),
@@ -70,6 +71,14 @@ impl Frame {
             channel: Channel::Messaging,
             is_text: true,
             bytes: text.into().into_bytes(),
+        }
+    }
+
+    pub(crate) fn file(bytes: Vec<u8>) -> Self {
+        Self {
+            channel: Channel::Files,
+            is_text: false,
+            bytes,
         }
     }
 
@@ -98,10 +107,11 @@ impl RawLink {
             .with_setting_engine(settings)
             .build(Instant::now())
             .unwrap();
-        let channels = ["if-agent-messaging", "if-agent-control"].map(|label| {
-            let id = u16::from(label == "if-agent-control");
+        let labels = ["if-agent-messaging", "if-agent-control", "if-agent-files"];
+        let mut ids = 0..;
+        let channels = labels.map(|label| {
             let options = RTCDataChannelInit {
-                negotiated: Some(id),
+                negotiated: ids.next(),
                 ..Default::default()
             };
             let made = connection.create_data_channel(label, Some(options));
@@ -181,7 +191,7 @@ impl Drop for RawLink {
 
 struct Driver {
     connection: RTCPeerConnection,
-    channels: [RTCDataChannelId; 2],
+    channels: [RTCDataChannelId; 3],
     socket: UdpSocket,
     address: SocketAddr,
     open: usize,
@@ -272,9 +282,10 @@ impl Driver {
                 idle = false;
                 if let RTCMessage::DataChannelMessage(id, message) = read.message {
                     let frame = Frame {
-                        channel: match id == self.channels[0] {
-                            true => Channel::Messaging,
-                            false => Channel::Control,
+                        channel: match self.channels.iter().position(|known| *known == id) {
+                            Some(0) => Channel::Messaging,
+                            Some(1) => Channel::Control,
+                            _ => Channel::Files,
                         },
                         is_text: message.is_string,
                         bytes: message.data.to_vec(),
