@@ -17,6 +17,7 @@ use super::event::Subscribers;
 use super::gate::Gate;
 use super::keyring::Keyring;
 use super::links::Links;
+use super::vitals::Tally;
 use super::{Agent, Stats};
 use crate::identity::{AgentId, KeyPair, PublicKey, Roster, Session, SwarmName};
 use crate::link::{BindError, ChannelOptions, ENOUGH_BUFFER, Endpoint, EndpointConfig, IceServer};
@@ -269,6 +270,7 @@ impl Builder {
                 directory: directory.clone(),
                 subscribers: Subscribers::default(),
                 stats: Stats::default(),
+                tally: Tally::new(),
                 signal_queue,
                 runtime,
                 tasks,

@@ -138,6 +138,7 @@ impl Core {
             Some((reason, detail)),
             self.wall,
         ));
+        self.tally.refused(reason);
         match reason {
             Reason::Replayed => self.stats.duplicated += 1,
             _ => self.stats.rejected += 1,
@@ -183,7 +184,11 @@ impl Core {
                 mesh.refused(link, session, &destination, sequence_num, reason, now);
             }
             Ok(Control::Ping { t }) => self.mesh.ping(link, t, now),
-            Ok(Control::Pong { t }) => self.mesh.pong(link, t, now),
+            Ok(Control::Pong { t }) => {
+                if let Some(rtt) = self.mesh.pong(link, t, now) {
+                    self.tally.round_trips.record(rtt);
+                }
+            }
             Ok(Control::Goodbye {
                 reason,
                 last,

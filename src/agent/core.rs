@@ -26,6 +26,7 @@ use super::event::{AgentEvent, Subscribers};
 use super::gate::Gate;
 use super::keyring::Keyring;
 use super::links::Links;
+use super::vitals::Tally;
 use super::{AgentError, Stats};
 use crate::identity::{AgentId, KeyPair, Session, SwarmName};
 use crate::link::Endpoint;
@@ -60,6 +61,7 @@ pub(super) struct Core {
     pub(super) directory: Directory,
     pub(super) subscribers: Subscribers,
     pub(super) stats: Stats,
+    pub(super) tally: Tally,
     pub(super) signal_queue: mpsc::Sender<ClientFrame>,
     /// Where the agent lives, whoever enters from another runtime.
     pub(super) runtime: Handle,

@@ -199,6 +199,7 @@ impl Core {
     /// Shows a checkpoint to those whose turn it is.
     pub(super) fn offer(&mut self, round: Round, checkpoint: &SignedCheckpoint) {
         let size = checkpoint.checkpoint().size;
+        self.tally.checkpoint(self.now, size);
         let note = checkpoint.note().to_string();
         for turn in round.turns {
             let cosigners = &mut self.countersigning.cosigners;

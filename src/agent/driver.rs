@@ -185,6 +185,7 @@ impl Core {
 
     /// Signaling is gone. Links live on.
     pub(super) fn signaling_lost(&mut self, why: &str) {
+        self.tally.is_registered = false;
         let entry = Entry::new(Event::SignalingLost, self.wall);
         self.testify(entry.metadata(json!({ "reason": why })));
         self.tell(AgentEvent::SignalingLost);

@@ -131,6 +131,7 @@ impl Core {
         detail: &str,
     ) {
         self.stats.sdp_rejected += 1;
+        self.tally.sdp_rejected(reason);
         let keep = self.sdp_detail;
         self.testify(testimony::sdp_rejected(
             peer, frame, reason, detail, keep, self.wall,

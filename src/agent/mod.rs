@@ -28,6 +28,7 @@ mod links;
 mod of_swarm;
 mod syncer;
 mod testimony;
+mod vitals;
 mod witnessing;
 
 use std::sync::Arc;
@@ -39,6 +40,7 @@ pub use asking::{Answer, RequestError};
 pub use builder::{Builder, StartError};
 pub use control::Control;
 pub use event::{AgentEvent, Subscription};
+pub use vitals::{Coverage, Observer, Queued, RoundTrips, Vitals};
 
 use crate::identity::{AgentId, PublicKey, Session};
 use crate::link::{Link, Path};
@@ -252,6 +254,11 @@ impl Agent {
     /// What was counted so far.
     pub fn stats(&self) -> Stats {
         self.shared.look().stats
+    }
+
+    /// What looks at it from outside, as long as it lives.
+    pub fn observer(&self) -> Observer {
+        Observer(Arc::downgrade(&self.shared))
     }
 
     /// Waits until at least `count` links are up.

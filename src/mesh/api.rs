@@ -212,6 +212,32 @@ pub enum PeerState {
     Gone,
 }
 
+impl PeerState {
+    /// All of them, in the order of their declaration.
+    pub const ALL: [Self; 7] = [
+        Self::Known,
+        Self::Dialing,
+        Self::Answering,
+        Self::Opening,
+        Self::Up,
+        Self::Unhealthy,
+        Self::Gone,
+    ];
+
+    /// The state in a word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Known => "known",
+            Self::Dialing => "dialing",
+            Self::Answering => "answering",
+            Self::Opening => "opening",
+            Self::Up => "up",
+            Self::Unhealthy => "unhealthy",
+            Self::Gone => "gone",
+        }
+    }
+}
+
 /// One peer as the mesh sees it.
 #[derive(Debug, Clone)]
 pub struct PeerView {

@@ -18,6 +18,7 @@ use super::connection::{self, Accepted};
 use super::hall::Hall;
 use super::notes::WitnessNote;
 use super::tls::ServerTls;
+use super::traffic::ServerObserver;
 use super::wire::IceServer;
 use crate::swarm::SdpDetail;
 
@@ -188,6 +189,11 @@ impl Server {
         self.hall.census()
     }
 
+    /// What looks at it from outside, as long as it serves.
+    pub fn observer(&self) -> ServerObserver {
+        ServerObserver(Arc::downgrade(&self.hall))
+    }
+
     /// Stops listening, closes every connection and waits until all are closed, about 3 s at most.
     pub async fn shutdown(mut self) {
         // No receiver: the task ended by itself, which is what is wanted.
@@ -210,6 +216,7 @@ async fn accept(listener: TcpListener, hall: Arc<Hall>, stopped: watch::Receiver
                     let places = (hall.socket_place(from), hall.stranger_place(from));
                     // When all places are taken the newest goes: it is the cheapest to send away.
                     let (Some(socket), Some(stranger)) = places else {
+                        hall.turn_away();
                         tracing::debug!(%from, "too many sockets, or too many that are shaking hands; dropped one");
                         continue;
                     };
