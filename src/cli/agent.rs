@@ -5,7 +5,7 @@
 //! holds up the reading of links, which holds up those who send to it.
 
 use std::process::ExitCode;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::anyhow;
@@ -20,6 +20,8 @@ use super::agent_pipes;
 use super::failure::{Failure, impossible};
 use super::interrupt::Interrupt;
 use super::joining::{Joining, Members};
+use super::watching::Watching;
+use crate::admin::AgentWatch;
 use crate::agent::{Agent, AgentEvent, SendError, Subscription};
 use crate::identity::AgentId;
 use crate::message::{Destination, Draft};
@@ -42,16 +44,22 @@ pub(crate) struct Args {
     /// standard error is logged under the agent's id
     #[arg(long, value_name = "CMD")]
     exec: Option<String>,
+    #[command(flatten)]
+    watching: Watching,
 }
 
 pub(crate) async fn run(args: Args, _: &Globals) -> anyhow::Result<ExitCode> {
     let mut interrupt = Interrupt::listen()?;
     let (builder, members) = args.joining.builder(&args.id)?;
+    let watch = Arc::new(AgentWatch::default());
+    // It answers until the process has ended, that it is leaving too.
+    let _admin = args.watching.start(watch.clone()).await?;
     let started = interrupt.or(builder.start()).await;
     let Some(started) = started else {
         return Ok(Failure::Interrupted.into());
     };
     let agent = started.map_err(impossible)?;
+    watch.started(agent.observer());
     let ready = Line::Ready {
         agent_id: agent.id(),
         public_key: agent.public_key(),
@@ -69,7 +77,11 @@ pub(crate) async fn run(args: Args, _: &Globals) -> anyhow::Result<ExitCode> {
     };
     let told = serve(agent, inputs, lines, args.stay, members, &mut interrupt).await;
     // What was told goes out before the process ends.
-    let _ = interrupt.or(pipes.closed()).await;
+    let patience = match interrupt.was_heard() {
+        true => FOR_LAST_LINES,
+        false => Duration::MAX,
+    };
+    let _ = interrupt.or(timeout(patience, pipes.closed())).await;
     told
 }
 
@@ -105,7 +117,13 @@ async fn serve(
         () = speaking => AT_THE_END,
         () = interrupt.heard() => WHEN_TOLD,
     };
-    let (left, _) = tokio::join!(leave(agent, "done", grace), &mut listening);
+    // Who told it to end does not wait for a program that does not read.
+    let patience = match grace {
+        WHEN_TOLD => FOR_THE_REST,
+        _ => Duration::MAX,
+    };
+    let listening = timeout(patience, &mut listening);
+    let (left, _) = tokio::join!(leave(agent, "done", grace), listening);
     let code = left?;
     match held(&ledger).unsettled() {
         0 => Ok(code),
@@ -381,6 +399,10 @@ fn held(ledger: &Mutex<Ledger>) -> MutexGuard<'_, Ledger> {
 /// For acknowledgements at the end of the input (`cli.md`).
 const AT_THE_END: Duration = Duration::from_secs(10);
 /// For acknowledgements when told to end: all of it is to be over in five seconds.
-const WHEN_TOLD: Duration = Duration::from_secs(2);
+const WHEN_TOLD: Duration = Duration::from_secs(1);
+/// When told to end: until the agent has left and what it told is taken.
+const FOR_THE_REST: Duration = Duration::from_millis(2500);
+/// When told to end: until that is written, and a child program has ended.
+const FOR_LAST_LINES: Duration = Duration::from_millis(2200);
 /// How long a draft waits for the link that it is for.
 const FOR_A_LINK: Duration = Duration::from_secs(10);

@@ -41,10 +41,10 @@ pub(super) fn start(globals: &Globals) -> anyhow::Result<()> {
 }
 
 /// The WebRTC stack warns of much that is harmless, so that only its errors are shown. What a program
-/// under `agent --exec` says on standard error is for its owner to see.
+/// under `agent --exec` says on standard error is for its owner to see; so is where `--admin` answers.
 fn directives(verbose: u8) -> &'static str {
     match verbose {
-        0 => "error,ifswarm=warn,ifswarm::exec=info",
+        0 => "error,ifswarm=warn,ifswarm::exec=info,ifswarm::admin=info",
         1 => "error,ifswarm=info",
         2 => "error,ifswarm=debug",
         _ => "error,ifswarm=trace",

@@ -29,6 +29,7 @@ mod verify;
 mod verify_input;
 mod verify_item;
 mod verify_judge;
+mod watching;
 
 use std::process::ExitCode;
 
