@@ -127,7 +127,7 @@ impl Round {
         match secured.continuations(&self.missing) {
             Ok(read) => self.found.extend(read.into_iter().map(|c| (c.from, c))),
             Err(err) => {
-                tracing::warn!(%err, "the log cannot be read to prove that it continues");
+                tracing::warn!(reason = %err, "the log cannot be read to prove that it continues");
                 self.is_unread = true;
             }
         }

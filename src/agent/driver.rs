@@ -93,7 +93,7 @@ async fn leave(
     let closed = move || {
         if let Err(err) = store(witness.folder().as_ref(), &cosignatures) {
             // They are in the log too.
-            tracing::warn!(%err, "the last cosignatures are not in their files");
+            tracing::warn!(reason = %err, "the last cosignatures are not in their files");
         }
         close(witness, &key, on_error)
     };
@@ -106,7 +106,7 @@ fn close(witness: Log, key: &KeyPair, on_error: OnWriteError) -> Result<Summary,
     let signed = witness.committed().secure()?.checkpoint(key);
     match (signed, on_error) {
         (Err(err), OnWriteError::Stop) => return Err(err),
-        (Err(err), OnWriteError::Continue) => tracing::warn!(%err, "no last checkpoint"),
+        (Err(err), OnWriteError::Continue) => tracing::warn!(reason = %err, "no last checkpoint"),
         (Ok(_), _) => {}
     }
     let summary = witness.close()?;

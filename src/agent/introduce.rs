@@ -31,7 +31,7 @@ impl Core {
                 if matches!(error.frame_type, Some("offer" | "answer")) {
                     self.reject_sdp(error.from.as_ref(), None, reason, &error.detail);
                 } else {
-                    tracing::warn!(%error, "the server sent what is no frame");
+                    tracing::warn!(agent = %self.me, reason = %error, "the server sent what is no frame");
                 }
             }
             Some(Err(err)) => self.signaling_lost(&err.to_string()),
@@ -52,7 +52,7 @@ impl Core {
             ServerFrame::IceCandidates(candidates) => self.on_candidates(candidates),
             ServerFrame::Error(error) => self.on_error(error),
             ServerFrame::Challenge { .. } | ServerFrame::Registered(_) => {
-                tracing::warn!("the server repeats itself; ignored");
+                tracing::warn!(agent = %self.me, reason = "registered already", "the server repeats itself; ignored");
             }
         }
     }
@@ -65,7 +65,12 @@ impl Core {
         if self.keyring.admits(&peer.agent_id, &peer.public_key) {
             self.mesh.peer_seen(&peer.agent_id, peer.session, self.now);
         } else {
-            tracing::warn!(peer = %peer.agent_id, "not in the roster under this key; not dialled");
+            tracing::warn!(
+                agent = %self.me,
+                peer = %peer.agent_id,
+                reason = "key-mismatch or unknown-source",
+                "not in the roster under this key; not dialled"
+            );
         }
     }
 
@@ -167,7 +172,9 @@ impl Core {
                 self.begin_leaving("replaced by a later process", Duration::ZERO, why);
             }
             _ => {
-                tracing::warn!(code = ?error.code, message = %error.message, "the server refused");
+                let (link, to) = (error.link.map(tracing::field::display), error.to.as_ref());
+                let peer = to.map(tracing::field::display);
+                tracing::warn!(agent = %self.me, peer, link, reason = %error.code, detail = %error.message, "the server refused");
                 if let Some(link) = error.link {
                     self.close_link(link, "refused by the server");
                     self.mesh.link_closed(link, self.now);

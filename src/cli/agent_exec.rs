@@ -59,10 +59,10 @@ async fn supervise(
             Ok(Ended::Left) => return,
             Ok(Ended::Itself(status)) if status.success() && !program.stays => break,
             Ok(Ended::Itself(status)) => {
-                tracing::warn!(name = %program.name, %status, "the program has ended; it is started again");
+                tracing::warn!(name = %program.name, reason = %status, "the program has ended; it is started again");
             }
             Err(err) => {
-                tracing::warn!(name = %program.name, %err, "the program cannot be started; tried again");
+                tracing::warn!(name = %program.name, reason = %err, "the program cannot be started; tried again");
             }
         }
         if born.elapsed() > LONG_ENOUGH {

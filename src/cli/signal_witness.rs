@@ -126,13 +126,16 @@ impl Logs {
         match self.put(note) {
             Ok(()) => {
                 if std::mem::take(&mut self.interrupted) {
-                    tracing::warn!("the witness is written again; it says how much it lacks");
+                    tracing::warn!(
+                        reason = "the disk takes it again",
+                        "the witness is written again; it says how much it lacks"
+                    );
                 }
                 Ok(())
             }
             Err(err) if on_error == OnWriteError::Continue && err.may_pass() => {
                 if !std::mem::replace(&mut self.interrupted, true) {
-                    tracing::warn!(%err, "the witness cannot be written; going on WITHOUT it");
+                    tracing::warn!(reason = %err, "the witness cannot be written; going on WITHOUT it");
                 }
                 Ok(())
             }
@@ -218,7 +221,7 @@ impl Logs {
             OnWriteError::Stop => log.close_signed(&self.key)?,
             OnWriteError::Continue => {
                 if let Err(err) = log.committed().secure()?.checkpoint(&self.key) {
-                    tracing::warn!(%err, "no last checkpoint of the witness");
+                    tracing::warn!(reason = %err, "no last checkpoint of the witness");
                 }
                 log.close()?
             }
@@ -294,7 +297,7 @@ fn cover(logs: &Mutex<Logs>) -> Result<(), WriteError> {
         match (signed, on_error) {
             (Err(err), OnWriteError::Stop) => return Err(err),
             (Err(err), OnWriteError::Continue) => {
-                tracing::warn!(%err, "no new checkpoint of the witness");
+                tracing::warn!(reason = %err, "no new checkpoint of the witness");
             }
             (Ok(_), _) => {}
         }

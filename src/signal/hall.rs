@@ -251,7 +251,12 @@ impl State {
             return true;
         }
         self.room.traffic.dropped += 1;
-        tracing::warn!(conn, "dropped a client that does not read what it is sent");
+        tracing::warn!(
+            conn,
+            queued,
+            reason = "its queue is full",
+            "dropped a client that does not read what it is sent"
+        );
         self.queues.remove(&conn);
         false
     }

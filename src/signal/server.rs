@@ -138,12 +138,16 @@ impl Server {
             Names::new(local_addr, &config.names).map_err(|name| ServerError::Name { name })?;
         if names == Names::Any {
             tracing::warn!(
+                address = %local_addr,
+                reason = "no --name",
                 "listening on every address without --name: registrations signed for any server name are taken"
             );
         }
         let secured = config.tls.is_some();
         if !secured && !local_addr.ip().is_loopback() {
             tracing::warn!(
+                address = %local_addr,
+                reason = "no TLS",
                 "listening on {local_addr} without TLS: the network sees who talks to whom and where they are; \
                  give --tls-cert and --tls-key, or listen on 127.0.0.1"
             );
@@ -225,7 +229,7 @@ async fn accept(listener: TcpListener, hall: Arc<Hall>, stopped: watch::Receiver
                 }
                 Err(err) => {
                     // Most often too many open files: it passes when connections end.
-                    tracing::warn!("cannot accept a connection: {err}");
+                    tracing::warn!(reason = %err, "cannot accept a connection: {err}");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             },
