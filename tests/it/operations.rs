@@ -160,7 +160,7 @@ fn told_to_end_everybody_says_goodbye_and_leaves_a_log_that_is_covered_to_its_en
 #[test]
 fn an_agent_that_nobody_listens_to_ends_all_the_same_when_told() {
     let swarm = Swarm::start("");
-    let [mut ann, bob] = swarm.agents();
+    let [mut ann, mut bob] = swarm.agents();
     // More than the pipe to whoever started bob, and all queues on the way, can hold: the last of
     // these is not taken until bob is gone.
     let mut input = ann.stdin.take().unwrap();
@@ -173,9 +173,8 @@ fn an_agent_that_nobody_listens_to_ends_all_the_same_when_told() {
         thread::yield_now();
     }
     bob.told_to_end();
-    let Process { mut child, .. } = bob;
     // Nothing was read of its output, nor is it now.
-    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(bob.child.wait().unwrap().code(), Some(0));
     ann.told_to_end();
     assert_eq!(ann.end().0, 0);
     talking.join().unwrap();
