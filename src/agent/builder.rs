@@ -341,7 +341,9 @@ impl Builder {
         })?;
         if endpoint.receive_buffer() < ENOUGH_BUFFER {
             tracing::warn!(
+                agent = %self.id,
                 granted = endpoint.receive_buffer(),
+                reason = "net.core.rmem_max is low",
                 "the kernel grants small receive buffers, bursts will stall for a second: \
                  raise net.core.rmem_max to 4194304"
             );

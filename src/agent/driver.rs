@@ -114,6 +114,7 @@ fn close(witness: Log, key: &KeyPair, on_error: OnWriteError) -> Result<Summary,
         let missing = summary.unwitnessed;
         tracing::warn!(
             missing,
+            reason = "it cannot be written",
             "the witness lacks its last entries, and cannot say so"
         );
     }

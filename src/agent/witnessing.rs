@@ -37,7 +37,7 @@ impl Core {
         }
         match witness.commit() {
             Ok(()) if missing > 0 => {
-                tracing::warn!(agent = %self.me, missing, "the witness is written again; entries are missing");
+                tracing::warn!(agent = %self.me, missing, reason = "the disk takes it again", "the witness is written again; entries are missing");
                 self.tell(AgentEvent::WitnessResumed { missing });
             }
             Ok(()) => {}

@@ -230,6 +230,7 @@ impl Logs {
             let missing = summary.unwitnessed;
             tracing::warn!(
                 missing,
+                reason = "it cannot be written",
                 "the witness lacks its last entries, and cannot say so"
             );
         }

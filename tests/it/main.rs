@@ -18,6 +18,7 @@ mod interop;
 mod interop_witness;
 mod layers;
 mod live;
+mod logs;
 mod mesh;
 mod mesh_sim;
 mod mesh_up;
