@@ -19,7 +19,7 @@ use crate::support::bytes_of;
 
 #[test]
 fn metrics_count_what_was_said_and_health_says_what_is_wrong() {
-    let swarm = Swarm::start("");
+    let mut swarm = Swarm::start("");
     let [mut ann, mut bob] = swarm.agents();
     ann.say(r#"{"destination":"bob","payload":{"n":1}}"#);
     bob.until("message");
@@ -59,8 +59,7 @@ fn metrics_count_what_was_said_and_health_says_what_is_wrong() {
         page.0
     );
 
-    let mut server = swarm.server;
-    let page = server.metrics();
+    let page = swarm.server.metrics();
     assert_eq!(page.number("ifswarm_signal_census{what=\"agents\"}"), 2.0);
     assert_eq!(page.number("ifswarm_signal_registrations_total"), 2.0);
     assert!(page.number("ifswarm_signal_relayed_total{frame=\"offer\"}") >= 1.0);
@@ -70,32 +69,23 @@ fn metrics_count_what_was_said_and_health_says_what_is_wrong() {
         page.number("ifswarm_signal_refused_total{code=\"not-admitted\"}"),
         0.0
     );
-    // Eve has a key of her own making.
-    let eve = Process::agent(swarm.dir.path(), &swarm.url, "ann", &["--key", "eve.pem"]);
-    let (code, _) = eve.end();
-    assert_eq!(code, 2, "a key that is not that of the file");
-    let stranger = ["--swarm-name", "two", "--key", "eve.pem"];
-    let eve = Process::start(
-        swarm.dir.path(),
-        &[
-            &["agent", "--id", "eve", "--signal", &swarm.url],
-            &stranger[..],
-        ]
-        .concat(),
-    );
+    // Eve has a key, and nobody knows it.
+    let eve = swarm.agent("ann", &["--swarm", "swarm.yaml", "--key", "eve.pem"]);
+    assert_eq!(eve.end().0, 2, "a key that is not that of the file");
+    let eve = swarm.agent("eve", &["--swarm-name", "two", "--key", "eve.pem"]);
     assert_eq!(eve.end().0, 3);
-    let page = server.metrics();
+    let page = swarm.server.metrics();
     assert_eq!(
         page.number("ifswarm_signal_refused_total{code=\"not-admitted\"}"),
         1.0
     );
 
-    for process in [&mut server, &mut ann] {
+    for process in [&mut swarm.server, &mut ann] {
         assert_eq!(process.health(), (200, "ok\n".into()));
         assert!(process.probe());
     }
-    server.told_to_end();
-    assert_eq!(server.end().0, 0);
+    swarm.server.told_to_end();
+    assert_eq!(swarm.server.end().0, 0);
     let gone = ann.until("error");
     assert!(
         gone["message"]
@@ -161,15 +151,16 @@ fn told_to_end_everybody_says_goodbye_and_leaves_a_log_that_is_covered_to_its_en
 fn an_agent_that_nobody_listens_to_ends_all_the_same_when_told() {
     let swarm = Swarm::start("");
     let [mut ann, mut bob] = swarm.agents();
-    // More than the pipe to whoever started bob, and all queues on the way, can hold: the last of
-    // these is not taken until bob is gone.
+    // The pipe to whoever started bob takes two of these, and 256 lines wait before it: what is
+    // delivered beyond that is held up.
     let mut input = ann.stdin.take().unwrap();
     let talking = thread::spawn(move || {
         let filler = "x".repeat(32 * 1024);
         let line = format!("{{\"destination\":\"bob\",\"payload\":{{\"x\":\"{filler}\"}}}}\n");
         while input.write_all(line.as_bytes()).is_ok() {}
     });
-    while ann.metrics().number("ifswarm_queued{queue=\"messages\"}") < 200.0 {
+    let delivered = "ifswarm_messages_total{direction=\"delivered\"}";
+    while bob.metrics().number(delivered) < 300.0 {
         thread::yield_now();
     }
     bob.told_to_end();
@@ -186,7 +177,8 @@ fn no_secret_is_in_any_log_however_much_is_logged() {
     let turn = format!(
         "ice: {{ turn: [{{ url: \"turn:127.0.0.1:9\", username: operator, credential: {credential} }}] }}\n"
     );
-    let swarm = Swarm::start(&turn);
+    // As much as anything that is linked in can say.
+    let swarm = Swarm::logging(&turn, "trace");
     let [mut ann, mut bob] = swarm.agents();
     ann.say(r#"{"destination":"bob","payload":{"n":1}}"#);
     bob.until("message");
@@ -234,12 +226,18 @@ fn no_secret_is_in_any_log_however_much_is_logged() {
 /// A server and a swarm file of two, all with keys on disk.
 struct Swarm {
     dir: TempDir,
+    rust_log: &'static str,
     server: Process,
     url: String,
 }
 
 impl Swarm {
     fn start(more: &str) -> Self {
+        Self::logging(more, "")
+    }
+
+    /// With this in the environment of all.
+    fn logging(more: &str, rust_log: &'static str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut agents = String::new();
         for id in ["ann", "bob", "eve", "signal"] {
@@ -257,16 +255,28 @@ impl Swarm {
         let mut server = Process::start(
             dir.path(),
             &[&listen[..], &["--key", "signal.pem"]].concat(),
+            rust_log,
         );
         let line = server.line();
         let url = line.strip_prefix("listening on ").unwrap().to_owned();
-        Self { dir, server, url }
+        Self {
+            dir,
+            rust_log,
+            server,
+            url,
+        }
+    }
+
+    fn agent(&self, id: &str, more: &[&str]) -> Process {
+        let args = ["agent", "--id", id, "--signal", &self.url];
+        let args = [&args[..], more].concat();
+        Process::start(self.dir.path(), &args, self.rust_log)
     }
 
     /// Both agents, linked.
     fn agents(&self) -> [Process; 2] {
-        let mut agents =
-            ["ann", "bob"].map(|id| Process::agent(self.dir.path(), &self.url, id, &["--stay"]));
+        let stay = ["--swarm", "swarm.yaml", "--stay"];
+        let mut agents = ["ann", "bob"].map(|id| self.agent(id, &stay));
         for agent in &mut agents {
             while agent.until("peer")["state"] != "up" {}
         }
@@ -286,8 +296,10 @@ struct Process {
 }
 
 impl Process {
-    fn start(dir: &Path, args: &[&str]) -> Self {
+    /// An empty `RUST_LOG` is as good as none.
+    fn start(dir: &Path, args: &[&str], rust_log: &str) -> Self {
         let mut child = ifswarm()
+            .env("RUST_LOG", rust_log)
             .current_dir(dir)
             .args(["-vvv", "--log-format", "json"])
             .args(args)
@@ -313,19 +325,6 @@ impl Process {
             admin: None,
             child,
         }
-    }
-
-    fn agent(dir: &Path, url: &str, id: &str, more: &[&str]) -> Self {
-        let args = [
-            "agent",
-            "--id",
-            id,
-            "--signal",
-            url,
-            "--swarm",
-            "swarm.yaml",
-        ];
-        Self::start(dir, &[&args[..], more].concat())
     }
 
     fn line(&mut self) -> String {
