@@ -15,11 +15,13 @@
 //! | [`signal`] | introduction of agents: frames, server, client |
 //! | [`link`] | one WebRTC connection to one peer |
 //! | [`agent`] | the agent: send, subscribe, peers, shutdown |
+//! | [`admin`] | what an operator asks a running process: health and metrics |
 //! | [`bench`](mod@bench) | whole swarms in one process, measured beside their floors |
 //! | [`cli`] | the verbs of the command; nothing imports it |
 //!
 //! `mesh` on one side, `signal` and `link` on the other, do not know each other.
 
+pub mod admin;
 pub mod agent;
 pub mod bench;
 pub mod cli;

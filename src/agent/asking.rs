@@ -152,7 +152,7 @@ impl Agent {
             }
             let answer = handler(message.clone()).await;
             if let Err(err) = self.answer(&message, answer).await {
-                tracing::warn!(peer = %message.source(), %err, "a reply was not sent");
+                tracing::warn!(peer = %message.source(), reason = %err, "a reply was not sent");
             }
         }
     }

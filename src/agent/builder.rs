@@ -20,6 +20,7 @@ use super::files::{AcceptFiles, Files};
 use super::gate::Gate;
 use super::keyring::Keyring;
 use super::links::Links;
+use super::vitals::Tally;
 use super::{Agent, Stats};
 use crate::identity::{AgentId, KeyPair, PublicKey, Roster, Session, SwarmName};
 use crate::link::{BindError, ChannelOptions, ENOUGH_BUFFER, Endpoint, EndpointConfig, IceServer};
@@ -325,6 +326,7 @@ impl Builder {
                 subscribers: Subscribers::default(),
                 stats: Stats::default(),
                 conversations: Conversations::new(self.conversation_silence),
+                tally: Tally::new(),
                 signal_queue,
                 runtime,
                 tasks,
@@ -395,7 +397,9 @@ impl Builder {
         })?;
         if endpoint.receive_buffer() < ENOUGH_BUFFER {
             tracing::warn!(
+                agent = %self.id,
                 granted = endpoint.receive_buffer(),
+                reason = "net.core.rmem_max is low",
                 "the kernel grants small receive buffers, bursts will stall for a second: \
                  raise net.core.rmem_max to 4194304"
             );

@@ -85,7 +85,9 @@ impl Core {
                 let way = Arc::clone(&made.way);
                 self.effects.push(Effect::Message(way, place, bytes));
             }
-            None => tracing::warn!(%link, "no room in the queue of a new link"),
+            None => {
+                tracing::warn!(agent = %self.me, %link, reason = "its queue is full", "no room in the queue of a new link")
+            }
         }
     }
 
@@ -147,6 +149,7 @@ impl Core {
             Some((reason, detail)),
             self.wall,
         ));
+        self.tally.refused(reason);
         match reason {
             Reason::Replayed => self.stats.duplicated += 1,
             _ => self.stats.rejected += 1,
@@ -174,7 +177,7 @@ impl Core {
                 // `next` names my own messages: those to the peer's id and to everybody.
                 let next = read_next(&next, peer);
                 if let Err(err) = self.mesh.hello(link, &agent_id, session, next, now) {
-                    tracing::warn!(%peer, %err, "hello refused");
+                    tracing::warn!(agent = %self.me, %peer, %link, reason = %err, "hello refused");
                 }
             }
             Ok(Control::Ack {
@@ -192,7 +195,11 @@ impl Core {
                 mesh.refused(link, session, &destination, sequence_num, reason, now);
             }
             Ok(Control::Ping { t }) => self.mesh.ping(link, t, now),
-            Ok(Control::Pong { t }) => self.mesh.pong(link, t, now),
+            Ok(Control::Pong { t }) => {
+                if let Some(rtt) = self.mesh.pong(link, t, now) {
+                    self.tally.round_trips.record(rtt);
+                }
+            }
             Ok(Control::Goodbye {
                 reason,
                 last,
@@ -212,7 +219,7 @@ impl Core {
             Ok(Control::Unknown) => self.stats.unknown_control += 1,
             Err(detail) => {
                 self.stats.bad_control += 1;
-                tracing::warn!(%peer, %detail, "a control frame was refused");
+                tracing::warn!(agent = %self.me, %peer, %link, reason = %detail, "a control frame was refused");
             }
         }
     }
@@ -241,7 +248,7 @@ impl Core {
             self.mesh.goodbye(link, read, self.now);
         } else {
             self.stats.bad_control += 1;
-            tracing::warn!(%peer, "a goodbye was not signed by the one who leaves; ignored");
+            tracing::warn!(agent = %self.me, %peer, %link, reason = "bad-signature", "a goodbye was not signed by the one who leaves; ignored");
         }
     }
 

@@ -28,6 +28,7 @@ use super::files::Files;
 use super::gate::Gate;
 use super::keyring::Keyring;
 use super::links::Links;
+use super::vitals::Tally;
 use super::{AgentError, Stats};
 use crate::identity::{AgentId, KeyPair, Session, SwarmName};
 use crate::link::Endpoint;
@@ -64,6 +65,7 @@ pub(super) struct Core {
     pub(super) subscribers: Subscribers,
     pub(super) stats: Stats,
     pub(super) conversations: Conversations,
+    pub(super) tally: Tally,
     pub(super) signal_queue: mpsc::Sender<ClientFrame>,
     /// Where the agent lives, whoever enters from another runtime.
     pub(super) runtime: Handle,

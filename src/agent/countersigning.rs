@@ -127,7 +127,7 @@ impl Round {
         match secured.continuations(&self.missing) {
             Ok(read) => self.found.extend(read.into_iter().map(|c| (c.from, c))),
             Err(err) => {
-                tracing::warn!(%err, "the log cannot be read to prove that it continues");
+                tracing::warn!(reason = %err, "the log cannot be read to prove that it continues");
                 self.is_unread = true;
             }
         }
@@ -199,6 +199,7 @@ impl Core {
     /// Shows a checkpoint to those whose turn it is.
     pub(super) fn offer(&mut self, round: Round, checkpoint: &SignedCheckpoint) {
         let size = checkpoint.checkpoint().size;
+        self.tally.checkpoint(self.now, size);
         let note = checkpoint.note().to_string();
         for turn in round.turns {
             let cosigners = &mut self.countersigning.cosigners;

@@ -92,7 +92,7 @@ async fn leave(
     let closed = move || {
         if let Err(err) = store(witness.folder().as_ref(), &cosignatures) {
             // They are in the log too.
-            tracing::warn!(%err, "the last cosignatures are not in their files");
+            tracing::warn!(reason = %err, "the last cosignatures are not in their files");
         }
         close(witness, &key, on_error)
     };
@@ -105,7 +105,7 @@ fn close(witness: Log, key: &KeyPair, on_error: OnWriteError) -> Result<Summary,
     let signed = witness.committed().secure()?.checkpoint(key);
     match (signed, on_error) {
         (Err(err), OnWriteError::Stop) => return Err(err),
-        (Err(err), OnWriteError::Continue) => tracing::warn!(%err, "no last checkpoint"),
+        (Err(err), OnWriteError::Continue) => tracing::warn!(reason = %err, "no last checkpoint"),
         (Ok(_), _) => {}
     }
     let summary = witness.close()?;
@@ -113,6 +113,7 @@ fn close(witness: Log, key: &KeyPair, on_error: OnWriteError) -> Result<Summary,
         let missing = summary.unwitnessed;
         tracing::warn!(
             missing,
+            reason = "it cannot be written",
             "the witness lacks its last entries, and cannot say so"
         );
     }
@@ -185,6 +186,7 @@ impl Core {
 
     /// Signaling is gone. Links live on.
     pub(super) fn signaling_lost(&mut self, why: &str) {
+        self.tally.is_registered = false;
         let entry = Entry::new(Event::SignalingLost, self.wall);
         self.testify(entry.metadata(json!({ "reason": why })));
         self.tell(AgentEvent::SignalingLost);

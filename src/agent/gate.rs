@@ -46,6 +46,11 @@ impl<T> Gate<T> {
         self.holds
     }
 
+    /// How much waits.
+    pub(super) fn held(&self) -> usize {
+        self.held.len()
+    }
+
     /// Tells when too much is held. Always `false` where nothing waits.
     pub(super) fn crowded(&self) -> watch::Receiver<bool> {
         self.crowded.subscribe()

@@ -38,7 +38,7 @@ impl Core {
                 if matches!(error.frame_type, Some("offer" | "answer")) {
                     self.reject_sdp(error.from.as_ref(), None, reason, &error.detail);
                 } else {
-                    tracing::warn!(%error, "the server sent what is no frame");
+                    tracing::warn!(agent = %self.me, reason = %error, "the server sent what is no frame");
                 }
                 return true;
             }
@@ -60,7 +60,7 @@ impl Core {
             ServerFrame::IceCandidates(candidates) => self.on_candidates(candidates),
             ServerFrame::Error(error) => return self.on_error(error),
             ServerFrame::Challenge { .. } | ServerFrame::Registered(_) => {
-                tracing::warn!("the server repeats itself; ignored");
+                tracing::warn!(agent = %self.me, reason = "registered already", "the server repeats itself; ignored");
             }
         }
         true
@@ -74,7 +74,12 @@ impl Core {
         if self.keyring.admits(&peer.agent_id, &peer.public_key) {
             self.mesh.peer_seen(&peer.agent_id, peer.session, self.now);
         } else {
-            tracing::warn!(peer = %peer.agent_id, "not in the roster under this key; not dialled");
+            tracing::warn!(
+                agent = %self.me,
+                peer = %peer.agent_id,
+                reason = "key-mismatch or unknown-source",
+                "not in the roster under this key; not dialled"
+            );
         }
     }
 
@@ -140,6 +145,7 @@ impl Core {
         detail: &str,
     ) {
         self.stats.sdp_rejected += 1;
+        self.tally.sdp_rejected(reason);
         let keep = self.sdp_detail;
         self.testify(testimony::sdp_rejected(
             peer, frame, reason, detail, keep, self.wall,
@@ -190,7 +196,9 @@ impl Core {
                 self.begin_leaving("replaced by a later process", Duration::ZERO, why);
             }
             _ => {
-                tracing::warn!(code = ?error.code, message = %error.message, "the server refused");
+                let (link, to) = (error.link.map(tracing::field::display), error.to.as_ref());
+                let peer = to.map(tracing::field::display);
+                tracing::warn!(agent = %self.me, peer, link, reason = %error.code, detail = %error.message, "the server refused");
                 // A frame that nobody signed: it can end an attempt, which the server could by its
                 // silence too, and never a link that is up.
                 let is_attempt = |link| self.links.get(link).is_some_and(|l| l.setup.is_none());

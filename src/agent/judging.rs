@@ -104,7 +104,7 @@ impl Core {
     fn equivocation(&mut self, owner: &AgentId, from: &AgentId, found: &Equivocation) {
         let notes = [&found.seen, &found.shown].map(|checkpoint| checkpoint.note().to_string());
         self.testify_equivocation(owner, from, found.fork, &notes);
-        tracing::error!(%owner, fork = found.fork.as_str(), "an agent's log has two histories");
+        tracing::error!(agent = %self.me, %owner, peer = %from, reason = found.fork.as_str(), "an agent's log has two histories");
         let linked = self.countersigning.cosigners.linked();
         let others = linked.filter(|(peer, _)| *peer != owner && *peer != from);
         let others: Vec<_> = others.map(|(_, link)| link).collect();
@@ -136,7 +136,7 @@ impl Core {
         let me = self.me.clone();
         self.testify_equivocation(&me, peer, fork, &notes);
         tracing::error!(
-            %peer, size,
+            agent = %me, %peer, size, reason = fork.as_str(),
             "this agent's key has signed a history that is not in its log: the log was replaced by \
              an older or another one, or somebody else has the key; peers will not countersign it"
         );
@@ -171,7 +171,7 @@ impl Core {
         note: &str,
     ) {
         self.stats.bad_control += 1;
-        tracing::warn!(%peer, reason, detail, "a checkpoint was refused");
+        tracing::warn!(agent = %self.me, %peer, reason, detail, "a checkpoint was refused");
         let entry = Entry::new(Event::CheckpointRejected, self.wall).peer(peer);
         let digest: [u8; 32] = Sha256::digest(note).into();
         self.testify(entry.metadata(json!({

@@ -43,6 +43,7 @@ mod parting;
 mod quality;
 mod syncer;
 mod testimony;
+mod vitals;
 mod witnessing;
 
 use std::sync::Arc;
@@ -60,6 +61,7 @@ pub use file_sending::{FileError, FileTransfer};
 pub use file_wire::{FileOffer, InvalidTransferId, TransferId};
 pub use files::{AcceptFiles, Direction, FileEvent, FileState};
 pub use quality::ConnectionQuality;
+pub use vitals::{Coverage, Observer, Queued, RoundTrips, Vitals};
 
 use crate::identity::{AgentId, PublicKey, Session};
 use crate::link::{Link, Path};
@@ -265,6 +267,11 @@ impl Agent {
     /// What was counted so far.
     pub fn stats(&self) -> Stats {
         self.shared.look().stats
+    }
+
+    /// What looks at it from outside, as long as it lives.
+    pub fn observer(&self) -> Observer {
+        Observer(Arc::downgrade(&self.shared))
     }
 
     /// Waits until at least `count` links are up.

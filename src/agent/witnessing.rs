@@ -37,14 +37,14 @@ impl Core {
         }
         match witness.commit() {
             Ok(()) if missing > 0 => {
-                tracing::warn!(missing, "the witness is written again; entries are missing");
+                tracing::warn!(agent = %self.me, missing, reason = "the disk takes it again", "the witness is written again; entries are missing");
                 self.tell(AgentEvent::WitnessResumed { missing });
             }
             Ok(()) => {}
             Err(err) if self.on_error == OnWriteError::Continue => {
                 witness.give_up();
                 if missing == 0 {
-                    tracing::warn!(%err, "the witness cannot be written; going on WITHOUT it");
+                    tracing::warn!(agent = %self.me, reason = %err, "the witness cannot be written; going on WITHOUT it");
                     let error = err.to_string();
                     self.tell(AgentEvent::WitnessInterrupted { error });
                 }
@@ -67,7 +67,9 @@ impl Core {
     pub(super) fn checkpoint_failed(&mut self, err: WriteError) {
         match self.on_error {
             OnWriteError::Stop => self.witness_failed(err),
-            OnWriteError::Continue => tracing::warn!(%err, "no new checkpoint of the witness"),
+            OnWriteError::Continue => {
+                tracing::warn!(agent = %self.me, reason = %err, "no new checkpoint of the witness")
+            }
         }
     }
 
@@ -75,7 +77,7 @@ impl Core {
     pub(super) fn witness_failed(&mut self, err: WriteError) {
         self.effects.clear();
         self.gate.break_off();
-        tracing::error!(%err, "the witness cannot be written");
+        tracing::error!(agent = %self.me, reason = %err, "the witness cannot be written");
         let why = Some(AgentError::Witness(err));
         self.leaving = None;
         self.begin_leaving("the witness cannot be written", Duration::ZERO, why);
@@ -110,7 +112,7 @@ impl Core {
             }
             Effect::Signal(frame) => {
                 if self.signal_queue.try_send(frame).is_err() {
-                    tracing::warn!("a signaling frame was dropped; the dial is tried again");
+                    tracing::warn!(agent = %self.me, reason = "the queue to the server is full", "a signaling frame was dropped; the dial is tried again");
                 }
             }
             Effect::File(heard) => self.hear_of_file(*heard),

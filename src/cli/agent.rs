@@ -5,7 +5,7 @@
 //! holds up the reading of links, which holds up those who send to it.
 
 use std::process::ExitCode;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::anyhow;
@@ -21,7 +21,9 @@ use super::failure::{Failure, impossible};
 use super::interrupt::Interrupt;
 use super::joining::{Joining, Members};
 use super::mesh_up::duration;
+use super::watching::Watching;
 use super::{agent_mcp, agent_pipes};
+use crate::admin::AgentWatch;
 use crate::agent::{Agent, AgentEvent, SendError, Subscription};
 use crate::identity::AgentId;
 use crate::message::{Destination, Draft};
@@ -53,6 +55,8 @@ pub(crate) struct Args {
     /// peers, send, ask, read and verify. Ends when the client closes them
     #[arg(long, conflicts_with_all = ["exec", "stay"])]
     mcp: bool,
+    #[command(flatten)]
+    watching: Watching,
 }
 
 pub(crate) async fn run(args: Args, _: &Globals) -> anyhow::Result<ExitCode> {
@@ -60,6 +64,9 @@ pub(crate) async fn run(args: Args, _: &Globals) -> anyhow::Result<ExitCode> {
     let (builder, members) = args.joining.builder(&args.id)?;
     let builder = builder.conversation_silence(args.conversation_silence);
     let builder = args.taking.apply(builder)?;
+    let watch = Arc::new(AgentWatch::default());
+    // It answers until the process has ended, that it is leaving too.
+    let _admin = args.watching.start(watch.clone()).await?;
     let started = interrupt.or(builder.start()).await;
     let Some(started) = started else {
         return Ok(Failure::Interrupted.into());
@@ -68,6 +75,7 @@ pub(crate) async fn run(args: Args, _: &Globals) -> anyhow::Result<ExitCode> {
     if args.mcp {
         return agent_mcp::serve(agent, members, &mut interrupt).await;
     }
+    watch.started(agent.observer());
     let ready = Line::Ready {
         agent_id: agent.id(),
         public_key: agent.public_key(),
@@ -85,7 +93,11 @@ pub(crate) async fn run(args: Args, _: &Globals) -> anyhow::Result<ExitCode> {
     };
     let told = serve(agent, inputs, lines, args.stay, members, &mut interrupt).await;
     // What was told goes out before the process ends.
-    let _ = interrupt.or(pipes.closed()).await;
+    let patience = match interrupt.was_heard() {
+        true => FOR_LAST_LINES,
+        false => Duration::MAX,
+    };
+    let _ = interrupt.or(timeout(patience, pipes.closed())).await;
     told
 }
 
@@ -126,7 +138,13 @@ async fn serve(
         failed = speaking => (AT_THE_END, failed),
         () = interrupt.heard() => (WHEN_TOLD, 0),
     };
-    let (left, _) = tokio::join!(leave(agent, "done", grace), &mut listening);
+    // Who told it to end does not wait for a program that does not read.
+    let patience = match grace {
+        WHEN_TOLD => FOR_THE_REST,
+        _ => Duration::MAX,
+    };
+    let listening = timeout(patience, &mut listening);
+    let (left, _) = tokio::join!(leave(agent, "done", grace), listening);
     let code = left?;
     match held(&ledger).unsettled() {
         0 if files_failed > 0 => Err(impossible(anyhow!(
@@ -421,6 +439,10 @@ fn held(ledger: &Mutex<Ledger>) -> MutexGuard<'_, Ledger> {
 /// For acknowledgements at the end of the input (`cli.md`).
 const AT_THE_END: Duration = Duration::from_secs(10);
 /// For acknowledgements when told to end: all of it is to be over in five seconds.
-const WHEN_TOLD: Duration = Duration::from_secs(2);
+const WHEN_TOLD: Duration = Duration::from_secs(1);
+/// When told to end: until the agent has left and what it told is taken.
+const FOR_THE_REST: Duration = Duration::from_millis(2500);
+/// When told to end: until that is written, and a child program has ended.
+const FOR_LAST_LINES: Duration = Duration::from_millis(2200);
 /// How long a draft waits for the link that it is for.
 pub(super) const FOR_A_LINK: Duration = Duration::from_secs(10);

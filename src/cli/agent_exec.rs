@@ -6,7 +6,7 @@
 //! | ends with 0 | it has done its work: the agent leaves, unless it is to stay |
 //! | fails, or is killed | it is started again after 1 s, 2 s, … 30 s; from the beginning after it has lived for a minute |
 //! | does not read | the agent's links are read no more once 256 lines wait, and the senders are held up |
-//! | is still there when the agent has left | its input ends; after 3 s SIGTERM, after 2 s more SIGKILL, to its whole process group |
+//! | is still there when the agent has left | its input ends; after 1 s SIGTERM, after 1 s more SIGKILL, to its whole process group |
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{ExitStatus, Stdio};
@@ -59,10 +59,10 @@ async fn supervise(
             Ok(Ended::Left) => return,
             Ok(Ended::Itself(status)) if status.success() && !program.stays => break,
             Ok(Ended::Itself(status)) => {
-                tracing::warn!(name = %program.name, %status, "the program has ended; it is started again");
+                tracing::warn!(name = %program.name, reason = %status, "the program has ended; it is started again");
             }
             Err(err) => {
-                tracing::warn!(name = %program.name, %err, "the program cannot be started; tried again");
+                tracing::warn!(name = %program.name, reason = %err, "the program cannot be started; tried again");
             }
         }
         if born.elapsed() > LONG_ENOUGH {
@@ -199,8 +199,9 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// What has lived so long was started well.
 const LONG_ENOUGH: Duration = Duration::from_secs(60);
-/// What a program has after its input ended, and after SIGTERM.
-const TO_FINISH: Duration = Duration::from_secs(3);
-const TO_CLEAN_UP: Duration = Duration::from_secs(2);
+/// What a program has after its input ended, and after SIGTERM: an agent that is told to end does so
+/// in five seconds, its program included.
+const TO_FINISH: Duration = Duration::from_secs(1);
+const TO_CLEAN_UP: Duration = Duration::from_secs(1);
 /// A longer line is logged in parts.
 const LONGEST_LOGGED: u64 = 8 * 1024;

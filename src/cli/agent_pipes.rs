@@ -48,7 +48,7 @@ pub(super) fn read(from: impl Read, inputs: &mpsc::Sender<Input>) {
                 }
             }
             Ok(None) => return,
-            Err(err) => return tracing::warn!(%err, "the input cannot be read any more"),
+            Err(err) => return tracing::warn!(reason = %err, "the input cannot be read any more"),
         }
     }
 }
@@ -66,7 +66,7 @@ fn write(to: impl Write, greeting: String, mut lines: mpsc::Receiver<String>) {
         });
         if let Err(err) = flushed {
             if err.kind() != io::ErrorKind::BrokenPipe {
-                tracing::warn!(%err, "the output cannot be written any more");
+                tracing::warn!(reason = %err, "the output cannot be written any more");
             }
             return;
         }

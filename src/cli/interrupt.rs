@@ -11,6 +11,7 @@ use super::failure::impossible;
 pub(crate) struct Interrupt {
     int: Signal,
     term: Signal,
+    was_heard: bool,
 }
 
 impl Interrupt {
@@ -19,7 +20,13 @@ impl Interrupt {
         Ok(Self {
             int: signal(SignalKind::interrupt()).map_err(impossible)?,
             term: signal(SignalKind::terminate()).map_err(impossible)?,
+            was_heard: false,
         })
+    }
+
+    /// Whether one has come.
+    pub(crate) fn was_heard(&self) -> bool {
+        self.was_heard
     }
 
     /// Waits for the next signal. Cancel-safe.
@@ -28,6 +35,7 @@ impl Interrupt {
             _ = self.int.recv() => {}
             _ = self.term.recv() => {}
         }
+        self.was_heard = true;
         // The terminal has written ^C where the next line is to begin.
         if std::io::stderr().is_terminal() {
             eprintln!();

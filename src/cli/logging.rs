@@ -4,7 +4,10 @@ use std::io;
 
 use anyhow::anyhow;
 use clap::ValueEnum;
+use tracing::Level;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::prelude::*;
 
 use super::failure::unusable;
 use super::{Globals, output};
@@ -33,20 +36,29 @@ pub(super) fn start(globals: &Globals) -> anyhow::Result<()> {
         .with_env_filter(filter)
         .with_writer(io::stderr)
         .with_ansi(output::color(globals, &io::stderr()));
+    let discreet = filter_fn(|metadata| is_discreet(metadata.target(), *metadata.level()));
     match globals.log_format {
-        LogFormat::Text => builder.init(),
-        LogFormat::Json => builder.json().init(),
+        LogFormat::Text => builder.finish().with(discreet).init(),
+        LogFormat::Json => builder.json().finish().with(discreet).init(),
     }
     Ok(())
 }
 
+/// Whatever `RUST_LOG` says: these libraries show whole frames and the passwords of ICE below `info`.
+fn is_discreet(target: &str, level: Level) -> bool {
+    level <= Level::INFO || !TALKATIVE.iter().any(|library| target.starts_with(library))
+}
+
 /// The WebRTC stack warns of much that is harmless, so that only its errors are shown. What a program
-/// under `agent --exec` says on standard error is for its owner to see.
+/// under `agent --exec` says on standard error is for its owner to see; so is where `--admin` answers.
 fn directives(verbose: u8) -> &'static str {
     match verbose {
-        0 => "error,ifswarm=warn,ifswarm::exec=info",
+        0 => "error,ifswarm=warn,ifswarm::exec=info,ifswarm::admin=info",
         1 => "error,ifswarm=info",
         2 => "error,ifswarm=debug",
         _ => "error,ifswarm=trace",
     }
 }
+
+/// By the beginning of their targets: WebSocket, the WebRTC stack and all its parts, TLS.
+const TALKATIVE: &[&str] = &["tungstenite", "rtc", "webrtc", "rustls"];

@@ -38,6 +38,7 @@ mod verify_judge;
 mod verify_log;
 mod verify_note;
 mod verify_progress;
+mod watching;
 mod witness;
 mod witness_export;
 mod witness_tail;

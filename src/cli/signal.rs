@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::anyhow;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -14,6 +15,8 @@ use super::limits::{raise_descriptors, raise_descriptors_towards};
 use super::output::print;
 use super::roster::known_keys;
 use super::signal_witness::SignalWitness;
+use super::watching::Watching;
+use crate::admin::ServerWatch;
 use crate::identity::KeyPair;
 use crate::signal::{Admission, IceServer, Server, ServerConfig, ServerError, ServerTls};
 use crate::swarm::{Swarm, WitnessConfig};
@@ -48,6 +51,8 @@ pub(crate) struct Args {
     /// Keep a witness log of each swarm in this folder [default: `witness.dir` of the swarm file, if it has one]
     #[arg(long, value_name = "DIR")]
     witness: Option<PathBuf>,
+    #[command(flatten)]
+    watching: Watching,
 }
 
 pub(crate) async fn run(args: Args, _: &Globals) -> anyhow::Result<ExitCode> {
@@ -90,6 +95,11 @@ pub(crate) async fn run(args: Args, _: &Globals) -> anyhow::Result<ExitCode> {
     let mut witness = dir.map(|dir| SignalWitness::new(dir, key, keeping));
     config.witness = witness.as_ref().map(SignalWitness::sink);
 
+    let watch = Arc::new(ServerWatch::new(
+        witness.as_ref().map(SignalWitness::coverage),
+    ));
+    // It answers until the process has ended, that it is ending too.
+    let _admin = args.watching.start(watch.clone()).await?;
     let bound = Server::bind(config).await;
     // The first notes were written meanwhile; why that failed matters most.
     if let Some(err) = witness.as_mut().and_then(SignalWitness::failed) {
@@ -99,6 +109,7 @@ pub(crate) async fn run(args: Args, _: &Globals) -> anyhow::Result<ExitCode> {
         ServerError::Name { .. } => unusable(err),
         _ => impossible(err),
     })?;
+    watch.started(server.observer());
     print(&format!("listening on {}\n", server.url()))?;
 
     let broken = async {
@@ -160,7 +171,7 @@ fn ice_servers(swarm: &Swarm) -> Vec<IceServer> {
     stun.chain(turn).collect()
 }
 
-fn listen_address(text: &str) -> Result<SocketAddr, String> {
+pub(super) fn listen_address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
         "expected ADDRESS:PORT, such as 127.0.0.1:8443, [::1]:8443, or 0.0.0.0:8443 for all interfaces".into()
     })

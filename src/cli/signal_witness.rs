@@ -4,11 +4,12 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{Notify, mpsc};
 
 use super::failure::{impossible, unusable};
+use crate::agent::Coverage;
 use crate::identity::{KeyPair, SwarmName};
 use crate::message::Timestamp;
 use crate::signal::{WitnessNote, WitnessSink};
@@ -34,6 +35,10 @@ struct Logs {
     turn: u64,
     /// The last note could not be written, and the server goes on without.
     interrupted: bool,
+    /// Entries written by this process, in logs that are closed again too.
+    entries: u64,
+    /// When a checkpoint was signed last.
+    checkpoint: Option<Instant>,
 }
 
 struct OpenLog {
@@ -44,6 +49,8 @@ struct OpenLog {
     uncovered: bool,
     /// It is waited for the disk to have it, so it cannot be closed.
     busy: bool,
+    /// Entries that the last checkpoint of this process covers.
+    covered: u64,
 }
 
 impl SignalWitness {
@@ -57,6 +64,8 @@ impl SignalWitness {
             open: BTreeMap::new(),
             turn: 0,
             interrupted: false,
+            entries: 0,
+            checkpoint: None,
         };
         Self {
             logs: Arc::new(Mutex::new(logs)),
@@ -78,6 +87,12 @@ impl SignalWitness {
             Err(err) => drop(fail.try_send(err)),
         });
         WitnessSink { note, sdp }
+    }
+
+    /// How the logs stand, whenever it is asked; all of them together.
+    pub(super) fn coverage(&self) -> Box<dyn Fn() -> Coverage + Send + Sync> {
+        let logs = self.logs.clone();
+        Box::new(move || lock(&logs).coverage())
     }
 
     /// The failure, if there was one.
@@ -111,13 +126,16 @@ impl Logs {
         match self.put(note) {
             Ok(()) => {
                 if std::mem::take(&mut self.interrupted) {
-                    tracing::warn!("the witness is written again; it says how much it lacks");
+                    tracing::warn!(
+                        reason = "the disk takes it again",
+                        "the witness is written again; it says how much it lacks"
+                    );
                 }
                 Ok(())
             }
             Err(err) if on_error == OnWriteError::Continue && err.may_pass() => {
                 if !std::mem::replace(&mut self.interrupted, true) {
-                    tracing::warn!(%err, "the witness cannot be written; going on WITHOUT it");
+                    tracing::warn!(reason = %err, "the witness cannot be written; going on WITHOUT it");
                 }
                 Ok(())
             }
@@ -138,6 +156,7 @@ impl Logs {
         }
         let (sync, on_error) = (self.config.sync, self.config.on_error);
         let open = self.log_of(&note.swarm, now)?;
+        let before = open.log.committed_len();
         open.log.append(entry);
         if let Err(err) = open.log.commit() {
             if on_error == OnWriteError::Continue {
@@ -146,8 +165,11 @@ impl Logs {
             return Err(err.into());
         }
         open.uncovered = true;
-        if sync == SyncPolicy::Always {
-            open.log.committed().secure()?;
+        let written = open.log.committed_len() - before;
+        let wait = (sync == SyncPolicy::Always).then(|| open.log.committed());
+        self.entries += written;
+        if let Some(committed) = wait {
+            committed.secure()?;
         }
         Ok(())
     }
@@ -168,8 +190,11 @@ impl Logs {
                 turn: self.turn,
                 uncovered: false,
                 busy: false,
+                covered: 0,
             };
             self.open.insert(swarm.clone(), open);
+            // `log_opened` or `log_reopened`.
+            self.entries += 1;
         }
         let open = self.open.get_mut(swarm).expect("it was just put there");
         open.turn = self.turn;
@@ -196,7 +221,7 @@ impl Logs {
             OnWriteError::Stop => log.close_signed(&self.key)?,
             OnWriteError::Continue => {
                 if let Err(err) = log.committed().secure()?.checkpoint(&self.key) {
-                    tracing::warn!(%err, "no last checkpoint of the witness");
+                    tracing::warn!(reason = %err, "no last checkpoint of the witness");
                 }
                 log.close()?
             }
@@ -205,10 +230,26 @@ impl Logs {
             let missing = summary.unwitnessed;
             tracing::warn!(
                 missing,
+                reason = "it cannot be written",
                 "the witness lacks its last entries, and cannot say so"
             );
         }
         Ok(())
+    }
+
+    fn coverage(&self) -> Coverage {
+        let open = self.open.values();
+        let missing: u64 = open.clone().map(|open| open.log.unwitnessed()).sum();
+        Coverage {
+            entries: self.entries,
+            bytes: open.clone().map(|open| open.log.bytes()).sum(),
+            uncovered: open
+                .map(|open| open.log.committed_len().saturating_sub(open.covered))
+                .sum(),
+            checkpoint_age: self.checkpoint.map(|at| at.elapsed()),
+            // A log that cannot be opened counts nothing.
+            missing: missing.max(u64::from(self.interrupted)),
+        }
     }
 
     /// The next log that a checkpoint is due for.
@@ -244,14 +285,20 @@ fn cover(logs: &Mutex<Logs>) -> Result<(), WriteError> {
         let (swarm, committed) = (swarm.clone(), open.log.committed());
         drop(locked);
 
-        let signed = committed.secure()?.checkpoint(&key);
-        if let Some(open) = lock(logs).open.get_mut(&swarm) {
+        let secured = committed.secure()?;
+        let (signed, covered) = (secured.checkpoint(&key), secured.entries());
+        let mut locked = lock(logs);
+        if let Some(open) = locked.open.get_mut(&swarm) {
             open.busy = false;
+            if signed.is_ok() {
+                open.covered = covered;
+                locked.checkpoint = Some(Instant::now());
+            }
         }
         match (signed, on_error) {
             (Err(err), OnWriteError::Stop) => return Err(err),
             (Err(err), OnWriteError::Continue) => {
-                tracing::warn!(%err, "no new checkpoint of the witness");
+                tracing::warn!(reason = %err, "no new checkpoint of the witness");
             }
             (Ok(_), _) => {}
         }

@@ -213,7 +213,18 @@ pub enum PeerState {
 }
 
 impl PeerState {
-    /// The state as a word.
+    /// All of them, in the order of their declaration.
+    pub const ALL: [Self; 7] = [
+        Self::Known,
+        Self::Dialing,
+        Self::Answering,
+        Self::Opening,
+        Self::Up,
+        Self::Unhealthy,
+        Self::Gone,
+    ];
+
+    /// The state in a word.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Known => "known",

@@ -77,17 +77,15 @@ impl Heartbeat {
         })
     }
 
-    /// A pong came. Returns whether the peer has recovered by it. A `t` that was not sent, or was
-    /// answered before, changes nothing: a peer must not choose its own round trip.
-    pub(super) fn pong(&mut self, t: u64, now: Instant) -> bool {
-        let Some(at) = self.unanswered.iter().position(|sent| *sent == t) else {
-            return false;
-        };
+    /// A pong came. Returns whether the peer has recovered by it; `None` for a `t` that was not
+    /// sent, or was answered before. That changes nothing: a peer must not choose its own round trip.
+    pub(super) fn pong(&mut self, t: u64, now: Instant) -> Option<bool> {
+        let at = self.unanswered.iter().position(|sent| *sent == t)?;
         self.unanswered.drain(..=at);
         let sent = self.origin + Duration::from_micros(t);
         self.rtt = Some(now.saturating_duration_since(sent));
         self.answered = now;
-        std::mem::take(&mut self.unhealthy)
+        Some(std::mem::take(&mut self.unhealthy))
     }
 
     fn interval(&self) -> Duration {
@@ -128,7 +126,7 @@ mod tests {
         let mut heart = Heartbeat::new(start, start);
         assert_eq!(heart.tick(start), Some(Beat::Ping(0)));
         assert_eq!(heart.tick(start), None);
-        assert!(!heart.pong(0, start + Duration::from_millis(3)));
+        assert_eq!(heart.pong(0, start + Duration::from_millis(3)), Some(false));
         assert_eq!(heart.rtt(), Some(Duration::from_millis(3)));
         assert_eq!(heart.tick(start + seconds(4)), None);
         assert_eq!(heart.tick(start + seconds(5)), Some(Beat::Ping(5_000_000)));
@@ -161,9 +159,9 @@ mod tests {
             heart.tick(start + seconds(s));
         }
         assert!(heart.is_unhealthy());
-        assert!(!heart.pong(15_000_001, start + seconds(16)));
+        assert_eq!(heart.pong(15_000_001, start + seconds(16)), None);
         assert!(heart.is_unhealthy());
-        assert!(heart.pong(15_000_000, start + seconds(17)));
+        assert_eq!(heart.pong(15_000_000, start + seconds(17)), Some(true));
         assert!(!heart.is_unhealthy());
     }
 

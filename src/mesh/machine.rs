@@ -153,15 +153,15 @@ impl Mesh {
         }
     }
 
-    /// `pong` came.
-    pub fn pong(&mut self, link: LinkId, t: u64, now: Instant) {
-        if let Some((peer, shared)) = self.of_live_link(link)
-            && let Some(live) = &mut peer.live
-            && live.heartbeat.pong(t, now)
-        {
+    /// `pong` came. Returns the round trip, if it answers a ping that was sent.
+    pub fn pong(&mut self, link: LinkId, t: u64, now: Instant) -> Option<Duration> {
+        let (peer, shared) = self.of_live_link(link)?;
+        let heartbeat = &mut peer.live.as_mut()?.heartbeat;
+        if heartbeat.pong(t, now)? {
             let peer = peer.id.clone();
             shared.emit(Output::PeerRecovered { peer, link });
         }
+        peer.live.as_ref()?.heartbeat.rtt()
     }
 
     /// This agent leaves: nothing is dialled or assigned any more. Returns the goodbyes to send;

@@ -31,7 +31,7 @@ macro_rules! wire_names {
 
         impl $name {
             /// All of them, in the order of the contract.
-            pub fn all() -> &'static [Self] {
+            pub const fn all() -> &'static [Self] {
                 &[$(Self::$variant,)+]
             }
 

@@ -38,6 +38,22 @@ pub enum SdpReason {
 }
 
 impl SdpReason {
+    /// All of them, in the order of their declaration.
+    pub const ALL: [Self; 12] = [
+        Self::Schema,
+        Self::Unsigned,
+        Self::UnknownSource,
+        Self::KeyMismatch,
+        Self::BadSignature,
+        Self::WrongRecipient,
+        Self::WrongSwarm,
+        Self::WrongSession,
+        Self::OlderSession,
+        Self::Replayed,
+        Self::UnknownLink,
+        Self::Glare,
+    ];
+
     /// The name on the wire.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -16,6 +16,8 @@ pub struct Census {
     pub addresses: usize,
     /// Queues of frames to connections.
     pub queues: usize,
+    /// Bytes that wait in these.
+    pub queued_bytes: usize,
     /// Swarms with anybody in them.
     pub swarms: usize,
     /// Registered agents of all swarms.

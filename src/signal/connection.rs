@@ -64,13 +64,13 @@ pub(super) async fn serve(accepted: Accepted, hall: Arc<Hall>, mut stopped: watc
         swarm,
     } = match shaken {
         Ok(Ok(shaken)) => shaken,
-        Ok(Err(err)) => return tracing::debug!("no WebSocket handshake: {err}"),
-        Err(_) => return tracing::debug!("no WebSocket handshake in time"),
+        Ok(Err(err)) => return tracing::debug!(%from, reason = %err, "no WebSocket handshake"),
+        Err(_) => return tracing::debug!(%from, reason = "not in time", "no WebSocket handshake"),
     };
     drop(stranger);
     let mut nonce = [0; 32];
     if let Err(err) = getrandom::fill(&mut nonce) {
-        return tracing::error!("no randomness for a challenge: {err}");
+        return tracing::error!(%from, reason = %err, "no randomness for a challenge");
     }
     let nonce = Nonce::from_bytes(nonce);
     let intake = Intake::new(hall.limits, swarm.clone(), nonce, Instant::now());

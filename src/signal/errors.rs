@@ -138,6 +138,23 @@ impl From<FrameError> for ErrorFrame {
 }
 
 impl ErrorCode {
+    /// All of them, in the order of their declaration.
+    pub const ALL: [Self; 13] = [
+        Self::BadFrame,
+        Self::BadSignature,
+        Self::NotRegistered,
+        Self::NotAdmitted,
+        Self::IdTaken,
+        Self::OlderSession,
+        Self::Replaced,
+        Self::WrongServer,
+        Self::NotYours,
+        Self::UnknownPeer,
+        Self::TooLarge,
+        Self::RateLimited,
+        Self::ServerFull,
+    ];
+
     /// A refusal with this code.
     pub(super) fn because(self, message: impl Into<String>) -> ErrorFrame {
         ErrorFrame {

@@ -19,6 +19,7 @@ use super::crowd::{Crowd, Network};
 use super::notes::WitnessNote;
 use super::room::{Arrival, ConnId, Effect, Input, Room};
 use super::tls::ServerTls;
+use super::traffic::Traffic;
 
 /// The room, and the queues that lead to its connections.
 pub(super) struct Hall {
@@ -124,8 +125,20 @@ impl Hall {
             sockets: lock(&self.sockets).len(),
             strangers: lock(&self.strangers).len(),
             queues: state.queues.len(),
+            queued_bytes: state.queued(),
             ..state.room.census()
         }
+    }
+
+    /// What was counted; `None` when no connection is let in any more.
+    pub(super) fn traffic(&self) -> Option<Traffic> {
+        let state = self.lock();
+        (!state.closed).then_some(state.room.traffic)
+    }
+
+    /// A socket was dropped at once.
+    pub(super) fn turn_away(&self) {
+        self.lock().room.traffic.turned_away += 1;
     }
 
     pub(super) fn enter(&self, arrival: Arrival) -> Option<Outlet> {
@@ -218,17 +231,32 @@ impl State {
         }
     }
 
+    /// Bytes that wait in all queues.
+    fn queued(&self) -> usize {
+        let queues = self.queues.values();
+        queues
+            .map(|queue| queue.bytes.load(Ordering::Relaxed))
+            .sum()
+    }
+
     /// Whether it was queued; if not, there is no such connection any more.
     fn push(&mut self, conn: ConnId, outbound: Outbound) -> bool {
         let Some(queue) = self.queues.get(&conn) else {
             return false;
         };
-        let size = outbound.size();
+        let (size, is_frame) = (outbound.size(), matches!(outbound, Outbound::Text(_)));
         let queued = queue.bytes.fetch_add(size, Ordering::Relaxed) + size;
         if queued <= self.queued_bytes && queue.frames.try_send(outbound).is_ok() {
+            self.room.traffic.sent += u64::from(is_frame);
             return true;
         }
-        tracing::warn!(conn, "dropped a client that does not read what it is sent");
+        self.room.traffic.dropped += 1;
+        tracing::warn!(
+            conn,
+            queued,
+            reason = "its queue is full",
+            "dropped a client that does not read what it is sent"
+        );
         self.queues.remove(&conn);
         false
     }

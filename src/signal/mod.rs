@@ -27,6 +27,7 @@ mod room;
 mod sdp;
 mod server;
 mod tls;
+mod traffic;
 mod wire;
 
 pub use admission::{Admission, Limits};
@@ -40,6 +41,7 @@ pub use proof::{Goodbye, Later, MAX_REASON, Nonce, Register};
 pub use sdp::{KeyOf, SdpBody, SdpExpect, SdpFrame, SdpKind, SdpRefusal};
 pub use server::{Server, ServerConfig, ServerError, WitnessSink};
 pub use tls::{CertificateFault, ServerTls, Trust};
+pub use traffic::{ServerObserver, Traffic};
 pub use wire::{
     Candidate, Candidates, ClientFrame, Frame, IceServer, LeftReason, MAX_FRAME, MAX_SDP, PROTOCOL,
     Peer, Registered, ServerFrame, parse_frame, schema,

@@ -198,6 +198,7 @@ async fn who_was_refused_and_is_gone_leaves_nothing_behind() {
                 unregistered: 0,
                 addresses: 1,
                 queues: 1,
+                queued_bytes: 0,
                 swarms: 1,
                 agents: 1,
                 bound_ids: 1,

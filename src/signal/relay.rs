@@ -17,6 +17,10 @@ impl Room {
         text: Utf8Bytes,
     ) -> Result<(), ErrorFrame> {
         let conn = self.route(swarm, me, &frame.from, &frame.to, Some(frame.link))?;
+        match frame.kind {
+            SdpKind::Offer => self.traffic.offers += 1,
+            SdpKind::Answer => self.traffic.answers += 1,
+        }
         if let Some(detail) = self.rules.witness {
             let mut metadata = frame.witness_metadata(detail);
             metadata["link"] = json!(frame.link);
@@ -31,7 +35,7 @@ impl Room {
         Ok(())
     }
 
-    /// Hands on the very text that came: what is signed in it, and what is not known, stays as it is.
+    /// Candidates of a `link`, or a request for an offer. Hands on the very text that came: what is signed in it, and what is not known, stays as it is.
     pub(super) fn relay(
         &mut self,
         swarm: &SwarmName,
@@ -42,6 +46,10 @@ impl Room {
         text: Utf8Bytes,
     ) -> Result<(), ErrorFrame> {
         let conn = self.route(swarm, me, from, to, link)?;
+        match link {
+            Some(_) => self.traffic.candidates += 1,
+            None => self.traffic.requests += 1,
+        }
         self.effects.push(Effect::Send { conn, text });
         Ok(())
     }

@@ -17,6 +17,7 @@ use super::crowd::{Crowd, Full, Network};
 use super::errors::{ErrorCode, ErrorFrame};
 use super::notes::{Refusals, WitnessNote};
 use super::proof::{Goodbye, Nonce, Register};
+use super::traffic::Traffic;
 use super::wire::{Candidates, ClientFrame, LeftReason, PROTOCOL, Registered, ServerFrame};
 use crate::identity::{AgentId, BadSignature, SwarmName};
 
@@ -88,6 +89,7 @@ pub(super) struct Room {
     /// Those of `conns` that have not registered.
     unregistered: Crowd,
     pub(super) refusals: Refusals,
+    pub(super) traffic: Traffic,
     pub(super) swarms: BTreeMap<SwarmName, Swarm>,
     pub(super) effects: Vec<Effect>,
 }
@@ -116,6 +118,7 @@ impl Room {
             connected: Crowd::new(limits.connections, limits.connections_per_address),
             unregistered: Crowd::new(limits.unregistered, limits.unregistered_per_address),
             refusals: Refusals::new(now),
+            traffic: Traffic::default(),
             rules,
             swarms: BTreeMap::new(),
             effects: Vec::new(),
@@ -132,6 +135,8 @@ impl Room {
     /// Takes in what happened and returns what is to be done, in order. What happens on a connection
     /// that the room closed already is ignored.
     pub(super) fn handle(&mut self, conn: ConnId, input: Input, now: Instant) -> Vec<Effect> {
+        let came = matches!(input, Input::Frame(_) | Input::Bad { .. });
+        self.traffic.received += u64::from(came);
         match input {
             Input::Connected(arrival) => self.connected(conn, arrival),
             Input::Closed => self.leave(conn, LeftReason::Lost),
@@ -180,10 +185,12 @@ impl Room {
                 }
             };
             let refusal = ErrorCode::ServerFull.because(message);
+            self.traffic.refused(refusal.code);
             self.send(conn, &ServerFrame::Error(refusal));
             self.effects.push(Effect::Close { conn });
             return;
         }
+        self.traffic.connections += 1;
         let state = State::Challenged;
         self.conns.insert(
             conn,
@@ -281,6 +288,7 @@ impl Room {
             self.unregistered.leave(c.network);
         }
         self.replace(conn, swarm, register);
+        self.traffic.registrations += 1;
 
         let metadata = json!({ "public_key": public_key, "session": session });
         self.note(swarm, "agent_registered", Some(agent_id), metadata);
@@ -314,6 +322,7 @@ impl Room {
         };
         let conn = earlier.conn;
         let message = "an equal or later session of this agent registered elsewhere";
+        self.traffic.refused(ErrorCode::Replaced);
         let is_later = register.session > earlier.session;
         // Without it the agent would have to take our word.
         let later = self.conns.get(&by).map(|by| register.as_later(&by.nonce));
@@ -353,6 +362,7 @@ impl Room {
         if !self.knows(conn) {
             return;
         }
+        self.traffic.refused(refusal.code);
         self.send(conn, &ServerFrame::Error(refusal));
         if close {
             self.leave(conn, LeftReason::Lost);

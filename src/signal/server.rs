@@ -18,6 +18,7 @@ use super::connection::{self, Accepted};
 use super::hall::Hall;
 use super::notes::WitnessNote;
 use super::tls::ServerTls;
+use super::traffic::ServerObserver;
 use super::wire::IceServer;
 use crate::swarm::SdpDetail;
 
@@ -137,12 +138,16 @@ impl Server {
             Names::new(local_addr, &config.names).map_err(|name| ServerError::Name { name })?;
         if names == Names::Any {
             tracing::warn!(
+                address = %local_addr,
+                reason = "no --name",
                 "listening on every address without --name: registrations signed for any server name are taken"
             );
         }
         let secured = config.tls.is_some();
         if !secured && !local_addr.ip().is_loopback() {
             tracing::warn!(
+                address = %local_addr,
+                reason = "no TLS",
                 "listening on {local_addr} without TLS: the network sees who talks to whom and where they are; \
                  give --tls-cert and --tls-key, or listen on 127.0.0.1"
             );
@@ -188,6 +193,11 @@ impl Server {
         self.hall.census()
     }
 
+    /// What looks at it from outside, as long as it serves.
+    pub fn observer(&self) -> ServerObserver {
+        ServerObserver(Arc::downgrade(&self.hall))
+    }
+
     /// Stops listening, closes every connection and waits until all are closed, about 3 s at most.
     pub async fn shutdown(mut self) {
         // No receiver: the task ended by itself, which is what is wanted.
@@ -210,6 +220,7 @@ async fn accept(listener: TcpListener, hall: Arc<Hall>, stopped: watch::Receiver
                     let places = (hall.socket_place(from), hall.stranger_place(from));
                     // When all places are taken the newest goes: it is the cheapest to send away.
                     let (Some(socket), Some(stranger)) = places else {
+                        hall.turn_away();
                         tracing::debug!(%from, "too many sockets, or too many that are shaking hands; dropped one");
                         continue;
                     };
@@ -218,7 +229,7 @@ async fn accept(listener: TcpListener, hall: Arc<Hall>, stopped: watch::Receiver
                 }
                 Err(err) => {
                     // Most often too many open files: it passes when connections end.
-                    tracing::warn!("cannot accept a connection: {err}");
+                    tracing::warn!(reason = %err, "cannot accept a connection: {err}");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             },

@@ -178,6 +178,10 @@ impl Disk {
         &self.folder
     }
 
+    pub(super) fn good_bytes(&self) -> u64 {
+        self.good_bytes
+    }
+
     pub(super) fn path(&self) -> &Path {
         self.folder.entries()
     }

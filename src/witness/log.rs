@@ -330,6 +330,11 @@ impl Log {
         self.chain.last_hash
     }
 
+    /// Bytes of the entries that are committed; 0 in memory.
+    pub fn bytes(&self) -> u64 {
+        self.disk.as_ref().map_or(0, Disk::good_bytes)
+    }
+
     /// The file, unless the log is in memory.
     pub fn path(&self) -> Option<&Path> {
         self.disk.as_ref().map(Disk::path)

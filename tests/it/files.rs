@@ -357,7 +357,7 @@ async fn bob_and_raw() -> (LiveSwarm, Raw, TempDir) {
             }))
     })
     .await;
-    let raw = Raw::join(&swarm.server, "eve", "bob").await;
+    let raw = Raw::join(&swarm.server.url(), "eve", "bob").await;
     raw.say_hello();
     (swarm, raw, home)
 }

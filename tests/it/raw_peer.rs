@@ -188,6 +188,19 @@ async fn a_forged_message_is_refused_witnessed_and_told_and_the_link_lives_on() 
         scene.still_carries(5).await;
         let stats = scene.ann.agent.stats();
         assert_eq!((stats.delivered, stats.rejected), (2, 4));
+        // Each under its own reason, for whoever watches.
+        let vitals = scene.ann.agent.observer().look().unwrap();
+        let counted = vitals.refused.into_iter().filter(|(_, n)| *n > 0);
+        let counted: Vec<_> = counted.map(|(reason, n)| (reason.as_str(), n)).collect();
+        assert_eq!(
+            counted,
+            [
+                ("malformed", 1),
+                ("unsigned", 1),
+                ("key-mismatch", 1),
+                ("bad-signature", 1)
+            ]
+        );
         let witness = scene.end().await;
         let rejected = testimony(&witness, "ifmessage_rejected");
         let reasons: Vec<_> = rejected.iter().map(|(_, what)| &what["reason"]).collect();

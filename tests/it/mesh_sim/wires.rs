@@ -95,7 +95,9 @@ impl World {
                 .mesh
                 .refused(link, session, &destination, sequence_num, reason, now),
             Frame::Ping(t) => node.mesh.ping(link, t, now),
-            Frame::Pong(t) => node.mesh.pong(link, t, now),
+            Frame::Pong(t) => {
+                node.mesh.pong(link, t, now);
+            }
             Frame::Goodbye(last) => node.mesh.goodbye(link, last, now),
             Frame::Fin => return self.end_broke(wire.to, link),
             Frame::Message(message) if !end.up => {
