@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::Globals;
-use super::agent_exec::{self, Program};
+use super::agent_exec::{self, Again, Program};
 use super::agent_ledger::{Fate, Ledger};
 use super::agent_lines::{Input, Line, PeerIs};
 use super::agent_pipes;
@@ -52,25 +52,34 @@ pub(crate) async fn run(args: Args, _: &Globals) -> anyhow::Result<ExitCode> {
         return Ok(Failure::Interrupted.into());
     };
     let agent = started.map_err(impossible)?;
-    let ready = Line::Ready {
-        agent_id: agent.id(),
-        public_key: agent.public_key(),
-        session: agent.session(),
-    };
-    let ready = ready.to_text();
+    let ready = greeting(&agent);
     let (inputs, lines, pipes) = match args.exec {
         None => agent_pipes::standard(ready),
         Some(command) => agent_exec::start(Program {
             command,
+            folder: None,
             name: args.id.to_string(),
             greeting: ready,
-            stays: args.stay,
+            again: match args.stay {
+                true => Again::Always,
+                false => Again::OnFailure,
+            },
         }),
     };
     let told = serve(agent, inputs, lines, args.stay, members, &mut interrupt).await;
     // What was told goes out before the process ends.
     let _ = interrupt.or(pipes.closed()).await;
     told
+}
+
+/// The first line that a program is told.
+pub(super) fn greeting(agent: &Agent) -> String {
+    let ready = Line::Ready {
+        agent_id: agent.id(),
+        public_key: agent.public_key(),
+        session: agent.session(),
+    };
+    ready.to_text()
 }
 
 /// Until the input ends, nobody listens any more, or somebody wants it to end.
@@ -123,7 +132,7 @@ async fn leave(agent: Agent, reason: &str, grace: Duration) -> anyhow::Result<Ex
 }
 
 /// Sends drafts, one after the other, until there are no more.
-async fn speak(
+pub(super) async fn speak(
     agent: &Agent,
     mut inputs: mpsc::Receiver<Input>,
     lines: &mpsc::Sender<String>,
@@ -206,7 +215,7 @@ async fn wait_for_a_link(
 }
 
 /// Why listening has ended.
-enum Heard {
+pub(super) enum Heard {
     /// All there was.
     All,
     /// The program does not listen any more.
@@ -214,7 +223,7 @@ enum Heard {
 }
 
 /// Tells what happens, until the agent has ended or nobody listens.
-async fn listen(
+pub(super) async fn listen(
     mut events: Subscription,
     lines: &mpsc::Sender<String>,
     ledger: &Mutex<Ledger>,
