@@ -18,6 +18,7 @@ mod interop_witness;
 mod layers;
 mod live;
 mod mesh;
+mod mesh_processes;
 mod mesh_sim;
 mod mesh_up;
 mod message_fixtures;

@@ -58,7 +58,7 @@ fn who_writes_to_a_program_that_does_not_read_is_held_up_and_loses_nothing() {
     let mut stdin = ann.stdin.take().unwrap();
     let writer = std::thread::spawn(move || {
         use std::io::Write;
-        let padding = "x".repeat(40_000);
+        let padding = "x".repeat(8_000);
         for n in 0..MANY {
             let draft = json!({ "destination": "bob", "payload": { "n": n, "pad": padding } });
             writeln!(stdin, "{draft}").unwrap();
@@ -161,5 +161,5 @@ fn a_program_that_is_killed_leaves_no_children_to_the_next_one() {
     gone(&second[1]);
 }
 
-/// Drafts of 40 kB: more than all pipes and queues on the way hold.
-const MANY: u64 = 1_500;
+/// Drafts of 8 kB: more than all pipes and queues on the way hold.
+const MANY: u64 = 6_000;
