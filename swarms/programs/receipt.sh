@@ -1,7 +1,11 @@
 #!/bin/sh
-# A worker out of a pipeline: acknowledges every request, under its id, to its author. The members of
-# a message stand in the order of their names, and neither ids nor quotation marks in payloads (which
-# JSON writes as \") can be mistaken for one, because each is looked for with all that surrounds it.
-# Nothing may wait in a buffer: whoever asked is waiting too. So sed -u, and no awk: mawk has no such.
-grep --line-buffered '^{"event":"message",.*"performative":"request"' |
-    sed -u -n 's/^.*,"id":"\([^"]*\)".*,"performative":"request".*,"source":"\([^"]*\)".*$/{"destination":"\2","in_reply_to":"\1","performative":"inform","payload":{"received":true}}/p'
+# A worker out of a pipeline: acknowledges every request, under its id, to its author.
+# The members of a message stand in the order of their names. What comes before the payload is looked
+# for from the beginning of the line, and what comes after it from the end, so that nothing inside a
+# payload is taken for them. Requests with citations or hazards are for somebody who can read JSON.
+# Nothing may wait in a buffer, for whoever asked waits too: hence sed -u, and no awk, which may read
+# more than one line before it begins.
+head='{"event":"message","message":{\("conversation_id":"[^"]*",\)\{0,1\}"destination":"[^"]*","id":"\([^"]*\)",'
+tail='"performative":"request","sequence_num":[0-9]*,"session":"[^"]*","source":"\([^"]*\)",'
+reply='{"destination":"\3","in_reply_to":"\2","performative":"inform","payload":{"received":true}}'
+grep --line-buffered '^{"event":"message"' | sed -u -n "s|^$head.*$tail.*\$|$reply|p"

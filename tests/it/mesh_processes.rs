@@ -198,6 +198,30 @@ fn a_process_that_cannot_start_ends_the_swarm_with_3_and_a_bad_file_with_2() {
     assert!(code == 2 && stderr.contains("--processes"), "{stderr}");
 }
 
+#[test]
+fn the_worker_of_the_readme_works_as_pasted() {
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+    let readme = fs::read_to_string(readme).unwrap();
+    let section = readme.split("\n## Programs\n").nth(1).unwrap();
+    let (_, block) = section.split_once("```sh\n").unwrap();
+    let (block, _) = block.split_once("```").unwrap();
+    assert!(block.contains("worker.py") && block.contains("127.0.0.1:8443"));
+    // Another port than the one that somebody else here may have.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap().to_string();
+    drop(free);
+    let folder = tempfile::tempdir().unwrap();
+    let binary = Path::new(env!("CARGO_BIN_EXE_ifswarm")).parent().unwrap();
+    let path = format!("{}:{}", binary.display(), std::env::var("PATH").unwrap());
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", &block.replace("127.0.0.1:8443", &address)]);
+    shell.current_dir(&folder).env("PATH", path);
+    let (code, stdout, stderr) = run(&mut shell);
+    assert_eq!(code, 0, "{stdout}{stderr}");
+    assert!(stdout.contains("counter answers with inform"), "{stdout}{stderr}");
+    assert!(stdout.contains("\"words\": 5"), "{stdout}");
+}
+
 /// The processes of a swarm, by agent. A key would be seen here.
 fn members(file: &Path) -> std::collections::BTreeMap<String, String> {
     let mut members = std::collections::BTreeMap::new();
