@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep_until, timeout};
 
-use super::orders::{Answer, Order, Start};
+use super::orders::{Answer, Numbered, Order, Start};
 use crate::identity::AgentId;
 use crate::swarm::Restart;
 
@@ -145,7 +145,10 @@ async fn live(
         match life.ask(&Order::Start(recipe.start.clone())).await {
             Ok(Answer::Failed { message }) => {
                 let said = life.end().await;
-                return Some(format!("{} did not start again: {message}{said}", recipe.id));
+                return Some(format!(
+                    "{} did not start again: {message}{said}",
+                    recipe.id
+                ));
             }
             Ok(_) => {}
             Err(()) => return Some(life.died(&recipe.id).await),
@@ -157,11 +160,20 @@ async fn live(
             asked = orders.recv() => asked,
             _ = life.child.wait() => return Some(life.died(&recipe.id).await),
         };
-        let Some((order, answer)) = asked else {
+        let Some((order, mut answer)) = asked else {
             life.end().await;
             return None;
         };
-        match life.ask(&order).await {
+        // The order is written whole; waiting for the answer is cancel-safe, and nobody may want it
+        // any more: then the next order ends this one.
+        let answered = match life.tell(&order).await {
+            Ok(number) => tokio::select! {
+                answered = life.answer(number, order.patience()) => answered,
+                () = answer.closed() => continue,
+            },
+            Err(()) => Err(()),
+        };
+        match answered {
             Ok(answered) => {
                 // It ends by itself then, as it should.
                 let has_left = matches!(answered, Answer::Left(_));
@@ -184,6 +196,8 @@ async fn live(
 struct Life {
     child: Child,
     stdin: Option<ChildStdin>,
+    /// How many it was told.
+    orders: u64,
     answers: Lines<BufReader<ChildStdout>>,
     said: JoinHandle<VecDeque<String>>,
 }
@@ -205,6 +219,7 @@ impl Life {
         Ok(Self {
             child,
             stdin,
+            orders: 0,
             answers: BufReader::new(stdout).lines(),
             said: tokio::spawn(pass_on(stderr, recipe.id.clone())),
         })
@@ -212,16 +227,39 @@ impl Life {
 
     /// Its answer. Without one it is dying, or not what it was.
     async fn ask(&mut self, order: &Order) -> Result<Answer, ()> {
-        let mut text = serde_json::to_string(order).map_err(drop)?;
+        let number = self.tell(order).await?;
+        self.answer(number, order.patience()).await
+    }
+
+    /// Tells it what to do; the number of this.
+    async fn tell(&mut self, order: &Order) -> Result<u64, ()> {
+        self.orders += 1;
+        let number = self.orders;
+        let mut text = serde_json::to_string(&Numbered {
+            number,
+            what: order,
+        })
+        .map_err(drop)?;
         text.push('\n');
         let stdin = self.stdin.as_mut().ok_or(())?;
-        let exchange = async {
-            stdin.write_all(text.as_bytes()).await.ok()?;
-            self.answers.next_line().await.ok()?
+        match timeout(order.patience(), stdin.write_all(text.as_bytes())).await {
+            Ok(Ok(())) => Ok(number),
+            _ => Err(()),
+        }
+    }
+
+    async fn answer(&mut self, number: u64, patience: Duration) -> Result<Answer, ()> {
+        let answered = async {
+            loop {
+                let line = self.answers.next_line().await.ok()??;
+                let answer: Numbered<Answer> = serde_json::from_str(&line).ok()?;
+                // One before it may be the last word on an order that nobody waited for.
+                if answer.number == number {
+                    return Some(answer.what);
+                }
+            }
         };
-        let line = timeout(order.patience(), exchange).await;
-        let line = line.ok().flatten().ok_or(())?;
-        serde_json::from_str(&line).map_err(drop)
+        timeout(patience, answered).await.ok().flatten().ok_or(())
     }
 
     /// How it has died: its status, and what it said last. Ends what is left of it.

@@ -1,4 +1,5 @@
-//! Measuring: whole swarms in one process, their latencies, and the floors they stand on.
+//! Measuring: whole swarms, in one process or one for each agent, their latencies, and the floors
+//! they stand on.
 //!
 //! [`run_swarm`] is what a reader should meet first: it runs a swarm file from start to report.
 //! Uses the public interface of [`agent`](crate::agent), as any program would; only the raw
@@ -42,7 +43,7 @@ pub use forming::{Formed, OpenLink};
 pub use keys::KeysError;
 pub use machine::{Machine, is_debug};
 pub use member::Member;
-pub use orders::{Answer, Order};
+pub use orders::{Answer, Numbered, Order};
 pub use page::page;
 pub use processes::Processes;
 pub use progress::{Progress, Quiet};

@@ -9,6 +9,9 @@
 //! | `figures` | all it has sent is acknowledged, or the patience is over |
 //! | `leave` | it has said goodbye, and its log is closed |
 //!
+//! A new order ends the one before, which is then not answered: somebody is in a hurry. An answer has
+//! the number of its order.
+//!
 //! Times of day are microseconds since 1970: the clocks of one host are one. Nothing here is a
 //! contract with anybody else; both ends are the same program.
 
@@ -20,6 +23,16 @@ use serde::{Deserialize, Serialize};
 
 use super::resources::Resources;
 use crate::identity::{AgentId, PublicKey};
+
+/// An order, or the answer to the one of the same number.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Numbered<T> {
+    /// From 1, in the order in which they are given.
+    pub number: u64,
+    /// It.
+    #[serde(flatten)]
+    pub what: T,
+}
 
 /// What a process is to do next.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -193,6 +206,33 @@ mod tests {
         // Nonsense is now, and no panic.
         instant_at(u64::MAX);
         instant_at(0);
+    }
+
+    #[test]
+    fn what_is_carried_comes_back() {
+        let left = Left {
+            entries: 7,
+            root: [9; 32],
+            path: Some("/w/trio/a".into()),
+            faults: vec!["a: b".into()],
+        };
+        let figures = Figures {
+            lanes: vec![LaneFigures {
+                rtt: vec![(1, 2), (3, 4)],
+                one_way: Vec::new(),
+            }],
+            ..Figures::default()
+        };
+        for (number, what) in (1..).zip([
+            Answer::Started,
+            Answer::Left(left),
+            Answer::Figures(figures),
+        ]) {
+            let text = serde_json::to_string(&Numbered { number, what }).unwrap();
+            let back: Numbered<Answer> = serde_json::from_str(&text).unwrap();
+            assert_eq!(back.number, number);
+            assert_eq!(serde_json::to_string(&back).unwrap(), text);
+        }
     }
 
     #[test]

@@ -200,7 +200,10 @@ impl Processes {
     pub async fn report_so_far(&self) -> Report {
         let (mut rtt, mut one_way) = (Latencies::new(), Latencies::new());
         let per_link = self.formed.open.iter().enumerate().map(|(n, link)| {
-            let lanes = self.figures.iter().filter_map(|figures| figures.lanes.get(n));
+            let lanes = self
+                .figures
+                .iter()
+                .filter_map(|figures| figures.lanes.get(n));
             let mut mine = Latencies::new();
             for lane in lanes {
                 mine.add(&Latencies::of_counted(&lane.rtt));
@@ -216,7 +219,10 @@ impl Processes {
             }
         });
         let per_link = per_link.collect();
-        let flaws = self.figures.iter().flat_map(|figures| figures.flaws.clone());
+        let flaws = self
+            .figures
+            .iter()
+            .flat_map(|figures| figures.flaws.clone());
         let deaths = self.keepers.iter().flat_map(Keeper::deaths);
         let mut flaws: Vec<_> = deaths.chain(self.faults.clone()).chain(flaws).collect();
         // What one process dies of, several orders have failed for.
@@ -294,9 +300,14 @@ impl Processes {
         self.figures.resize_with(answers.len(), Figures::default);
         for (n, answer) in answers.into_iter().enumerate() {
             match answer {
-                // One that was started again knows nothing of what was measured before.
-                Some(Answer::Figures(new)) if !new.lanes.is_empty() => self.figures[n] = new,
-                Some(Answer::Figures(new)) if self.figures[n].lanes.is_empty() => {
+                // One that was started again knows nothing of what was measured before. A link that
+                // is lost after measuring, while the swarm holds, is no flaw of what was measured.
+                Some(Answer::Figures(mut new))
+                    if !new.lanes.is_empty() || self.figures[n].lanes.is_empty() =>
+                {
+                    if !self.figures[n].lanes.is_empty() {
+                        new.flaws = std::mem::take(&mut self.figures[n].flaws);
+                    }
                     self.figures[n] = new;
                 }
                 _ => {}

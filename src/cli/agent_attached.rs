@@ -21,11 +21,7 @@ pub(super) struct Attached {
 
 impl Attached {
     /// Starts the program of `described`, if it has one.
-    pub(super) fn start(
-        agent: Arc<Agent>,
-        described: &SwarmAgent,
-        swarm: &Swarm,
-    ) -> Option<Self> {
+    pub(super) fn start(agent: Arc<Agent>, described: &SwarmAgent, swarm: &Swarm) -> Option<Self> {
         let exec = described.exec.as_ref()?;
         let program = Program {
             command: exec.command.clone(),

@@ -126,9 +126,7 @@ async fn live(
         .process_group(0)
         .kill_on_drop(true)
         .spawn()?;
-    let group = child
-        .id()
-        .and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+    let mut group = Group::of(&child);
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let (Some(mut stdin), Some(stdout), Some(stderr)) = (stdin, stdout, stderr) else {
         return Err(std::io::Error::other("no pipes"));
@@ -151,12 +149,12 @@ async fn live(
     };
     drop(stdin);
     if let Some(Told::All) = told {
-        end(&mut child, group).await;
+        end(&mut child, &mut group).await;
         return Ok(Ended::Left);
     }
     // One that has closed its input may have more to say before it ends.
     let status = child.wait().await?;
-    end_group(group).await;
+    group.end().await;
     Ok(Ended::Itself(status, last_words(last).await))
 }
 
@@ -190,34 +188,57 @@ async fn tell(
 }
 
 /// Ends a program whose input has ended.
-async fn end(child: &mut Child, group: Option<Pid>) {
+async fn end(child: &mut Child, group: &mut Group) {
     if timeout(TO_FINISH, child.wait()).await.is_err() {
-        signal(group, Signal::TERM);
+        group.signal(Signal::TERM);
         if timeout(TO_CLEAN_UP, child.wait()).await.is_err() {
-            signal(group, Signal::KILL);
+            group.signal(Signal::KILL);
             let _ = child.wait().await;
         }
     }
-    end_group(group).await;
+    group.end().await;
 }
 
-/// Ends what a program that has ended leaves behind. Its group lives as long as one of its members,
-/// and its number is nobody else's so long.
-async fn end_group(group: Option<Pid>) {
-    signal(group, Signal::TERM);
-    let until = Instant::now() + TO_CLEAN_UP;
-    while group.is_some_and(|group| test_kill_process_group(group).is_ok()) {
-        if Instant::now() > until {
-            return signal(group, Signal::KILL);
+/// The process group of a program. It lives as long as one of its members, and its number is nobody
+/// else's so long.
+struct Group(Option<Pid>);
+
+impl Group {
+    fn of(child: &Child) -> Self {
+        let id = child.id().and_then(|id| i32::try_from(id).ok());
+        Self(id.and_then(Pid::from_raw))
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(group) = self.0 {
+            // It may have ended just now.
+            let _ = kill_process_group(group, signal);
         }
-        sleep(LOOKED_AFTER).await;
+    }
+
+    /// Ends what a program that has ended leaves behind.
+    async fn end(&mut self) {
+        self.signal(Signal::TERM);
+        let until = Instant::now() + TO_CLEAN_UP;
+        while self.lives() && Instant::now() < until {
+            sleep(LOOKED_AFTER).await;
+        }
+        if self.lives() {
+            self.signal(Signal::KILL);
+        }
+        self.0 = None;
+    }
+
+    fn lives(&self) -> bool {
+        self.0
+            .is_some_and(|group| test_kill_process_group(group).is_ok())
     }
 }
 
-fn signal(group: Option<Pid>, signal: Signal) {
-    if let Some(group) = group {
-        // It may have ended just now.
-        let _ = kill_process_group(group, signal);
+impl Drop for Group {
+    /// Who is in a hurry does not wait, and leaves nobody behind all the same.
+    fn drop(&mut self) {
+        self.signal(Signal::KILL);
     }
 }
 

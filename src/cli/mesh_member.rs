@@ -19,7 +19,7 @@ use super::agent_attached::Attached;
 use super::failure::{Failure, impossible, unusable};
 use super::interrupt::Interrupt;
 use super::output::print;
-use crate::bench::{Answer, Member, Order};
+use crate::bench::{Answer, Member, Numbered, Order};
 use crate::identity::AgentId;
 use crate::swarm::Swarm;
 
@@ -37,7 +37,11 @@ pub(super) async fn run(args: Args, _: &Globals) -> anyhow::Result<ExitCode> {
     let mut interrupt = Interrupt::listen()?;
     let swarm = Swarm::read(&args.file).map_err(unusable)?;
     let (mut orders, nobody) = orders();
-    let Some(Order::Start(start)) = orders.recv().await else {
+    let Some(Numbered {
+        number,
+        what: Order::Start(start),
+    }) = orders.recv().await
+    else {
         return Err(unusable(anyhow!(
             "this is a part of `ifswarm mesh up --processes`, which tells it what to do"
         )));
@@ -46,54 +50,61 @@ pub(super) async fn run(args: Args, _: &Globals) -> anyhow::Result<ExitCode> {
     let mut member = match interrupt.or(started).await {
         Some(Ok(member)) => member,
         Some(Err(message)) => {
-            answer(&Answer::Failed { message })?;
+            answer(number, Answer::Failed { message })?;
             return Ok(Failure::Impossible.into());
         }
         None => return Ok(Failure::Interrupted.into()),
     };
-    answer(&Answer::Started)?;
+    answer(number, Answer::Started)?;
     let described = swarm.agents.iter().find(|agent| agent.id == args.id);
     let attached = described
         .and_then(|described| Attached::start(Arc::clone(member.agent()), described, &swarm));
     let obeying = async {
-        while let Some(order) = orders.recv().await {
-            if matches!(order, Order::Leave) {
-                return true;
+        let mut next = orders.recv().await;
+        while let Some(Numbered { number, what }) = next {
+            if matches!(what, Order::Leave) {
+                return Some(number);
             }
-            let done = member.obey(order).await;
-            if answer(&done).is_err() {
-                break;
-            }
+            // Cancel-safe: a receiver of a queue; and what was being done ends where it was.
+            let done = tokio::select! {
+                done = member.obey(what) => done,
+                another = orders.recv() => {
+                    next = another;
+                    continue;
+                }
+            };
+            answer(number, done).ok()?;
+            next = orders.recv().await;
         }
-        false
+        None
     };
     // Nothing is lost by leaving an order undone: there is nobody to answer.
     let in_order = tokio::select! {
         in_order = obeying => in_order,
-        _ = nobody => false,
-        () = interrupt.heard() => false,
+        _ = nobody => None,
+        () = interrupt.heard() => None,
     };
     if let Some(attached) = attached
         && let Some(fault) = attached.end().await
     {
         member.blame(fault);
     }
-    if !in_order {
+    let Some(number) = in_order else {
         member.leave("the run was ended", WHEN_TOLD).await;
         return Ok(Failure::Interrupted.into());
-    }
-    answer(&member.leave("the run is over", AT_THE_END).await)?;
+    };
+    answer(number, member.leave("the run is over", AT_THE_END).await)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn answer(answer: &Answer) -> anyhow::Result<()> {
-    let text = serde_json::to_string(answer).map_err(impossible)?;
+fn answer(number: u64, what: Answer) -> anyhow::Result<()> {
+    let text = serde_json::to_string(&Numbered { number, what }).map_err(impossible)?;
     print(&format!("{text}\n"))
 }
 
 /// The orders that come, and the end of whoever gives them. A thread of its own: a read of standard
 /// input cannot be cancelled, and is to see its end also while an order is being obeyed.
-fn orders() -> (mpsc::Receiver<Order>, oneshot::Receiver<()>) {
+fn orders() -> (mpsc::Receiver<Numbered<Order>>, oneshot::Receiver<()>) {
     let (orders, coming) = mpsc::channel(1);
     let (end, ended) = oneshot::channel();
     thread::spawn(move || {
@@ -112,6 +123,7 @@ fn orders() -> (mpsc::Receiver<Order>, oneshot::Receiver<()>) {
                 break;
             }
         }
+        drop(orders);
         let _ = end.send(());
         // Whoever waits for this process has gone, or waits in vain from now on.
         thread::sleep(AT_MOST);

@@ -11,9 +11,9 @@ use clap::Subcommand;
 use super::bars::Bars;
 use super::failure::{Failure, impossible, unusable};
 use super::interrupt::Interrupt;
-use super::{Globals, figures, limits, output};
 use super::mesh_member;
 use super::mesh_run::Run;
+use super::{Globals, figures, limits, output};
 use crate::bench::{Options, RunError, WitnessPlace};
 use crate::swarm::Swarm;
 

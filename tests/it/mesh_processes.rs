@@ -45,13 +45,19 @@ fn a_swarm_of_processes_gives_the_same_report_and_leaves_logs_that_verify_and_no
         report.as_object().unwrap().keys().cloned().collect()
     };
     assert_eq!(members(&report), members(&object(&here)));
-    assert_eq!(report["links"], serde_json::json!({ "expected": 3, "open": 3 }));
+    assert_eq!(
+        report["links"],
+        serde_json::json!({ "expected": 3, "open": 3 })
+    );
     assert_eq!(report["messages"]["sent"], 120);
     assert_eq!(report["messages"]["delivered"], 120);
     assert_eq!(report["rtt_us"]["count"], 60);
     assert_eq!(report["one_way_us"]["count"], 60);
     for link in report["per_link"].as_array().unwrap() {
-        assert_eq!((&link["path"], &link["rtt_us"]["count"]), (&"host".into(), &20.into()));
+        assert_eq!(
+            (&link["path"], &link["rtt_us"]["count"]),
+            (&"host".into(), &20.into())
+        );
     }
     assert!(report["resources"]["cpu_s"].as_f64().unwrap() > 0.0);
     // Where it says that they are.
@@ -60,7 +66,9 @@ fn a_swarm_of_processes_gives_the_same_report_and_leaves_logs_that_verify_and_no
     assert_eq!(kept.len(), 1, "keys were left behind: {kept:?}");
     let mut entries = 0;
     for id in ["a", "b", "c"] {
-        entries += witness::check(&Path::new(place).join("trio").join(id)).unwrap().entries;
+        entries += witness::check(&Path::new(place).join("trio").join(id))
+            .unwrap()
+            .entries;
     }
     assert_eq!(report["witness"]["entries"], entries);
 }
@@ -87,18 +95,26 @@ fn the_shipped_programs_answer_in_one_process_and_in_five() {
 
 #[test]
 fn a_program_that_fails_makes_the_report_say_no_with_its_status_and_its_last_words() {
+    a_failing_program(&["--json"]);
+}
+
+#[test]
+fn so_it_does_in_a_process_of_its_own() {
+    a_failing_program(&["--json", "--processes"]);
+}
+
+fn a_failing_program(more: &[&str]) {
     let folder = tempfile::tempdir().unwrap();
     let third = r#", exec: "read ready; echo 'no paper left' >&2; exit 5""#;
-    // Nobody waits for answers: two requests of each, and nothing more.
     let file = swarm_file(folder.path(), third, "");
-    for more in [&["--json"][..], &["--json", "--processes"]] {
-        let (code, stdout, stderr) = run(&mut up(&file, folder.path(), more));
-        assert_eq!(code, 1, "{stdout}{stderr}");
-        let failures = object(&stdout)["failures"].to_string();
-        for part in ["c: the program has ended: exit status: 5", "no paper left"] {
-            assert!(failures.contains(part), "{failures}");
-        }
-        assert!(failures.contains("requests of a to c were never answered"));
+    let (code, stdout, stderr) = run(&mut up(&file, folder.path(), more));
+    assert_eq!(code, 1, "{stdout}{stderr}");
+    let failures = object(&stdout)["failures"].to_string();
+    for part in [
+        "c: the program has ended: exit status: 5; it said: no paper left",
+        "requests of a to c were never answered",
+    ] {
+        assert!(failures.contains(part), "{failures}");
     }
 }
 
@@ -133,7 +149,11 @@ fn a_process_that_dies_is_told_and_started_again_only_where_that_is_wanted() {
         let text = ended.lines.join("\n");
         // One that came back has all that is expected; its log goes on.
         match again {
-            true => assert!(ended.code == 0 && text.ends_with("ok"), "{text}{}", ended.log),
+            true => assert!(
+                ended.code == 0 && text.ends_with("ok"),
+                "{text}{}",
+                ended.log
+            ),
             false => assert!(
                 ended.code == 1 && text.contains("the process of c has ended: signal: 9"),
                 "{text}"
@@ -146,10 +166,10 @@ fn a_process_that_dies_is_told_and_started_again_only_where_that_is_wanted() {
 fn nobody_is_left_when_the_swarm_is_told_to_end_or_killed() {
     for signal in ["INT", "TERM", "KILL"] {
         let folder = tempfile::tempdir().unwrap();
-        // It does not look at its input, and its child would outlive it.
+        // From the first probe on it does not look at its input, and its child would outlive it.
         let pids = folder.path().join("pids");
         let third = format!(
-            ", exec: \"sleep 600 & echo $! $$ >{0}.new; mv {0}.new {0}; while :; do sleep 60; done\"",
+            ", exec: \"grep -m1 probe >/dev/null; sleep 600 & echo $! $$ >{0}.new; mv {0}.new {0}; while :; do sleep 60; done\"",
             pids.display()
         );
         let more = "probe: { messages: 1000000 }\n";
@@ -167,7 +187,11 @@ fn nobody_is_left_when_the_swarm_is_told_to_end_or_killed() {
         let all: Vec<_> = members(&file).into_values().collect();
         assert_eq!(all.len(), 3);
         swarm.kill(signal);
-        for pid in all.iter().map(String::as_str).chain(programs.split_whitespace()) {
+        for pid in all
+            .iter()
+            .map(String::as_str)
+            .chain(programs.split_whitespace())
+        {
             gone(pid);
         }
         if signal != "KILL" {
@@ -187,14 +211,17 @@ fn a_process_that_cannot_start_ends_the_swarm_with_3_and_a_bad_file_with_2() {
     assert_eq!((code, stdout.as_str()), (3, ""), "{stderr}");
     let error = stderr.lines().find(|line| line.starts_with("error: "));
     let error = error.unwrap();
-    assert!(error.contains("agent `c` did not start") && error.contains("in use"), "{error}");
+    assert!(
+        error.contains("agent `c` did not start") && error.contains("in use"),
+        "{error}"
+    );
     let file = swarm_file(folder.path(), "", "colour: red\n");
     let (code, _, stderr) = run(&mut up(&file, folder.path(), &["--processes"]));
     assert!(code == 2 && stderr.contains("colour"), "{stderr}");
     // Nobody is meant to call this.
-    let (code, _, stderr) = run(ifswarm().args(["mesh", "member", "--id", "a"]).arg(
-        swarm_file(folder.path(), "", ""),
-    ));
+    let (code, _, stderr) = run(ifswarm()
+        .args(["mesh", "member", "--id", "a"])
+        .arg(swarm_file(folder.path(), "", "")));
     assert!(code == 2 && stderr.contains("--processes"), "{stderr}");
 }
 
@@ -218,7 +245,10 @@ fn the_worker_of_the_readme_works_as_pasted() {
     shell.current_dir(&folder).env("PATH", path);
     let (code, stdout, stderr) = run(&mut shell);
     assert_eq!(code, 0, "{stdout}{stderr}");
-    assert!(stdout.contains("counter answers with inform"), "{stdout}{stderr}");
+    assert!(
+        stdout.contains("counter answers with inform"),
+        "{stdout}{stderr}"
+    );
     assert!(stdout.contains("\"words\": 5"), "{stdout}");
 }
 

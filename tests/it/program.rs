@@ -136,9 +136,11 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // Where a test failed before it ended it.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        // Where a test failed before it ended it: gently, so that it takes its own children along.
+        if let Ok(None) = self.child.try_wait() {
+            self.stdin = None;
+            sh(&format!("kill -CONT {0}; kill -TERM {0}", self.child.id()));
+        }
     }
 }
 

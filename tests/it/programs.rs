@@ -156,7 +156,11 @@ fn a_call_that_cannot_work_is_told_in_one_line_with_2_or_3() {
         (stage.agent("eve"), 2, "no agent `eve` in it, but ann, bob"),
         (stage.agent("no id"), 2, "no id"),
         (with(stage.agent("ann"), "--key", &other), 2, "belongs to"),
-        (with(stage.agent("ann"), "--key", &nothing), 2, "nothing.pem"),
+        (
+            with(stage.agent("ann"), "--key", &nothing),
+            2,
+            "nothing.pem",
+        ),
         (with(stage.agent("ann"), "--ca", &nothing), 2, "nothing.pem"),
         (with(stranger(), "--swarm", &nothing), 2, "no such file"),
         (stranger(), 2, "--swarm-name NAME"),
@@ -189,7 +193,11 @@ fn a_call_that_cannot_work_is_told_in_one_line_with_2_or_3() {
         (stage.send("ann", "ann"), 2, "to itself"),
         (stage.send("ann", "eve"), 2, "no agent `eve`"),
         (
-            with(stage.send("ann", "bob"), "--performative", Path::new("sing")),
+            with(
+                stage.send("ann", "bob"),
+                "--performative",
+                Path::new("sing"),
+            ),
             2,
             "sing",
         ),
@@ -227,10 +235,9 @@ fn who_reads_no_more_ends_the_agent_cleanly() {
         stage.url,
         stage.swarm.display()
     );
-    let mut ann = Program::start(std::process::Command::new("bash").args([
-        "-c",
-        &format!("set -o pipefail; {command}"),
-    ]));
+    let mut ann = Program::start(
+        std::process::Command::new("bash").args(["-c", &format!("set -o pipefail; {command}")]),
+    );
     assert_eq!(ann.json()["event"], "ready");
     assert_eq!(ann.json()["event"], "peer");
     ann.say("bob", &json!({}));
@@ -326,7 +333,10 @@ fn send_tells_of_the_acknowledgement_and_of_the_reply_and_a_refusal_is_1() {
     let told: Value = serde_json::from_str(&stdout).unwrap();
     let heard = bob.event("message")["message"].take();
     assert_eq!(told["id"], heard["id"]);
-    assert_eq!((&told["destination"], &told["acked"]), (&json!("bob"), &json!(true)));
+    assert_eq!(
+        (&told["destination"], &told["acked"]),
+        (&json!("bob"), &json!(true))
+    );
     assert!(told.get("reply").is_none() && told["elapsed_ms"].is_number());
     assert_eq!(heard["payload"], json!({ "from": "a file" }));
     assert_eq!(heard["performative"], "inform");
@@ -424,7 +434,11 @@ fn a_later_process_of_the_same_agent_takes_its_place_and_the_earlier_one_says_so
     let id = first.id().to_string();
     let ended = first.end();
     assert_eq!(ended.code, 3);
-    assert!(ended.log.starts_with("error: a later process"), "{}", ended.log);
+    assert!(
+        ended.log.starts_with("error: a later process"),
+        "{}",
+        ended.log
+    );
     gone(&id);
     assert_eq!(second.end().code, 0);
 }

@@ -145,7 +145,11 @@ fn a_program_that_is_killed_leaves_no_children_to_the_next_one() {
     let ann = Program::start(&mut stage.exec("ann", &program));
     let lives_of = |n| loop {
         let text = fs::read_to_string(&pids).unwrap_or_default();
-        if let Some(line) = text.split_inclusive('\n').nth(n).filter(|l| l.ends_with('\n')) {
+        if let Some(line) = text
+            .split_inclusive('\n')
+            .nth(n)
+            .filter(|l| l.ends_with('\n'))
+        {
             let two = line.split_whitespace().map(str::to_owned);
             break two.collect::<Vec<_>>();
         }
