@@ -13,10 +13,11 @@ use std::time::Instant;
 use serde_json::{Map, Value};
 use tokio::sync::{Notify, Semaphore};
 
+use super::lanes::{Answers, Ends};
 use super::pacer::Schedule;
 use super::progress::Progress;
 use super::stats::Latencies;
-use crate::identity::AgentId;
+use crate::identity::{AgentId, Session};
 use crate::message::{IfMessage, Performative};
 
 /// Everything that the tasks of one measurement share.
@@ -34,6 +35,7 @@ pub(super) struct Course {
 pub(super) struct Lane {
     pub(super) from: AgentId,
     pub(super) to: AgentId,
+    pub(super) answers: Answers,
     /// Notified when a probe is due.
     pub(super) wake: Arc<Notify>,
     /// Requests that may still be sent before replies come.
@@ -62,6 +64,8 @@ pub(super) struct Counts {
 pub(super) enum Arrival {
     /// To be answered.
     Request,
+    /// To be answered by the program of the agent.
+    ForProgram,
     /// The answer to one of mine.
     Reply,
     /// Nothing of ours.
@@ -72,12 +76,13 @@ impl Course {
     pub(super) fn new(
         schedule: Schedule,
         payload: usize,
-        links: impl IntoIterator<Item = (AgentId, AgentId)>,
+        links: impl IntoIterator<Item = Ends>,
         progress: Arc<dyn Progress>,
     ) -> Self {
-        let lanes = links.into_iter().map(|(from, to)| Lane {
+        let lanes = links.into_iter().map(|Ends { from, to, answers }| Lane {
             from,
             to,
+            answers,
             wake: Arc::default(),
             room: Semaphore::new(MAX_UNANSWERED as usize),
             measured: Mutex::default(),
@@ -94,7 +99,7 @@ impl Course {
 
     /// Takes a message as a subscriber of `me` got it.
     pub(super) fn arrived(&self, me: &AgentId, message: &IfMessage, now: Instant) -> Arrival {
-        let Some((number, lane, k)) = self.read(message.payload()) else {
+        let Some((number, lane, k)) = self.read(message) else {
             return Arrival::Foreign;
         };
         let is = |from: &AgentId, to: &AgentId| message.source() == from && me == to;
@@ -103,7 +108,26 @@ impl Course {
             Some(Performative::Request) if is(&lane.from, &lane.to) => {
                 self.counts.delivered.fetch_add(1, Ordering::Relaxed);
                 lane.measured().one_way.record(latency);
-                Arrival::Request
+                match lane.answers {
+                    Answers::Agent => Arrival::Request,
+                    Answers::Program | Answers::Nobody => Arrival::ForProgram,
+                }
+            }
+            // What a program does to answer is its own affair; agreeing is none yet. It counts as
+            // sent here, for nobody else sees it leave.
+            performative if lane.answers == Answers::Program => {
+                if performative == Some(Performative::Agree)
+                    || !is(&lane.to, &lane.from)
+                    || !lane.measured().unanswered.remove(&k)
+                {
+                    return Arrival::Foreign;
+                }
+                self.counts.sent.fetch_add(1, Ordering::Relaxed);
+                self.counts.delivered.fetch_add(1, Ordering::Relaxed);
+                lane.measured().rtt.record(latency);
+                lane.room.add_permits(1);
+                self.progress.answered();
+                Arrival::Reply
             }
             Some(Performative::Inform) if is(&lane.to, &lane.from) => {
                 self.counts.delivered.fetch_add(1, Ordering::Relaxed);
@@ -121,10 +145,22 @@ impl Course {
         }
     }
 
-    fn read(&self, payload: &Map<String, Value>) -> Option<(u32, &Lane, u64)> {
-        let number = u32::try_from(payload.get("lane")?.as_u64()?).ok()?;
+    /// Which lane and probe it is about: a program answers under the id of the request, agents
+    /// carry the payload back.
+    fn read(&self, message: &IfMessage) -> Option<(u32, &Lane, u64)> {
+        let named = message.in_reply_to().and_then(probe_of);
+        let (number, k) = match named {
+            Some(named) => named,
+            None => {
+                let payload = message.payload();
+                let number = u32::try_from(payload.get("lane")?.as_u64()?).ok()?;
+                (number, payload.get("probe")?.as_u64()?)
+            }
+        };
         let lane = self.lanes.get(number as usize)?;
-        Some((number, lane, payload.get("probe")?.as_u64()?))
+        let is_reply = message.performative() != Some(Performative::Request);
+        let by_name = is_reply && lane.answers == Answers::Program;
+        (!by_name || named.is_some()).then_some((number, lane, k))
     }
 
     /// The payload of probe `k` of `lane`: which one it is, when it was due, and padding.
@@ -175,6 +211,18 @@ impl Lane {
     }
 }
 
+/// The id of probe `k` of `lane` where a program answers, which need not give the payload back:
+/// unique, for a session is.
+pub(super) fn id_of(session: Session, lane: u32, k: u64) -> String {
+    format!("{session}/{lane}/{k}")
+}
+
+fn probe_of(id: &str) -> Option<(u32, u64)> {
+    let (rest, k) = id.rsplit_once('/')?;
+    let (_, lane) = rest.rsplit_once('/')?;
+    Some((lane.parse().ok()?, k.parse().ok()?))
+}
+
 /// Fills `payload` up to `size` bytes of JSON.
 pub(super) fn pad(payload: &mut Map<String, Value>, size: usize) {
     payload.insert("pad".into(), "".into());
@@ -204,7 +252,11 @@ mod tests {
             lanes: 1,
             probes: 3,
         };
-        let link = ("a".parse().unwrap(), "b".parse().unwrap());
+        let link = Ends {
+            from: "a".parse().unwrap(),
+            to: "b".parse().unwrap(),
+            answers: Answers::Agent,
+        };
         Course::new(schedule, 200, [link], Arc::new(Quiet))
     }
 

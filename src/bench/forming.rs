@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::try_join_all;
 use tokio::time::timeout;
 
-use super::progress::Progress;
+use super::progress::{Progress, Quiet};
 use super::running::{RunError, RunningSwarm};
 use crate::agent::{Agent, AgentError, AgentEvent, PeerInfo};
 use crate::identity::AgentId;
@@ -96,6 +96,14 @@ async fn wait(
         }
     }
     Ok(Instant::now())
+}
+
+/// Waits until `agent` is linked with all of `peers`, told by nobody else; says when that was.
+pub(super) async fn wait_alone(
+    agent: &Agent,
+    peers: BTreeSet<AgentId>,
+) -> Result<Instant, RunError> {
+    wait(agent, peers, &Halves::new(&Quiet)).await
 }
 
 /// Looks at both ends of every link: what has come up may have gone down again.

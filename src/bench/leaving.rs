@@ -56,7 +56,7 @@ pub(super) async fn finish(mut running: RunningSwarm) -> Result<Report, RunError
 
 /// Waits until every message is acknowledged. Acknowledgements are up to 10 ms late, and one that
 /// leaves before it has sent its last ones makes those who wait for them wait in vain.
-async fn settle(agents: &[Arc<Agent>]) {
+pub(super) async fn settle(agents: &[Arc<Agent>]) {
     let until = Instant::now() + SETTLED;
     while Instant::now() < until {
         let mut peers = agents.iter().flat_map(|agent| agent.peers());
@@ -101,7 +101,10 @@ pub(super) async fn report_so_far(running: &RunningSwarm) -> Report {
         messages: messages(&running.agents, course),
         resources: used(running.cpu_at_start, formed.open.len()),
         best_effort: running.swarm.channel.is_best_effort(),
-        failures: failures(&formed, course),
+        failures: failures(&formed, course.map(Course::flaws).unwrap_or_default())
+            .into_iter()
+            .chain(running.faults.clone())
+            .collect(),
         ..Report::blank(running.swarm.name.clone(), running.swarm.agents.len())
     }
 }
@@ -144,7 +147,7 @@ fn used(cpu_at_start: f64, links: usize) -> Resources {
 }
 
 /// Which links never came, and what went wrong on the others.
-fn failures(formed: &Formed, course: Option<&Course>) -> Vec<String> {
+pub(super) fn failures(formed: &Formed, flaws: Vec<String>) -> Vec<String> {
     let missing = formed.missing.iter();
     let mut failures: Vec<_> = missing
         .take(TOLD)
@@ -153,12 +156,12 @@ fn failures(formed: &Formed, course: Option<&Course>) -> Vec<String> {
     if let Some(more) = formed.missing.len().checked_sub(TOLD + 1) {
         failures.push(format!("and {} more links are missing", more + 1));
     }
-    failures.extend(course.map(Course::flaws).unwrap_or_default());
+    failures.extend(flaws);
     failures
 }
 
 /// Reads every log again from the disk.
-async fn witness(summaries: Vec<Summary>) -> Witness {
+pub(super) async fn witness(summaries: Vec<Summary>) -> Witness {
     let mut hash = Sha256::new();
     for summary in &summaries {
         hash.update(summary.root);

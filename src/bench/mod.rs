@@ -1,4 +1,5 @@
-//! Measuring: whole swarms in one process, their latencies, and the floors they stand on.
+//! Measuring: whole swarms, in one process or one for each agent, their latencies, and the floors
+//! they stand on.
 //!
 //! [`run_swarm`] is what a reader should meet first: it runs a swarm file from start to report.
 //! Uses the public interface of [`agent`](crate::agent), as any program would; only the raw
@@ -10,14 +11,19 @@ mod expect;
 mod floors;
 mod folder;
 mod forming;
+mod keeper;
 mod keys;
+mod lanes;
 mod leaving;
 mod loaded;
 mod machine;
+mod member;
+mod orders;
 mod pacer;
 mod page;
 mod plot;
 mod probe;
+mod processes;
 mod progress;
 mod raw;
 mod raw_mesh;
@@ -36,7 +42,10 @@ pub use folder::WitnessPlace;
 pub use forming::{Formed, OpenLink};
 pub use keys::KeysError;
 pub use machine::{Machine, is_debug};
+pub use member::Member;
+pub use orders::{Answer, Numbered, Order};
 pub use page::page;
+pub use processes::Processes;
 pub use progress::{Progress, Quiet};
 pub use report::{LinkReport, Links, Messages, Report, Witness};
 pub use resources::Resources;

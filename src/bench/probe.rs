@@ -9,7 +9,8 @@ use futures_util::stream::FuturesUnordered;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::course::{Arrival, Course, Lane, MAX_UNANSWERED};
+use super::course::{Arrival, Course, Lane, MAX_UNANSWERED, id_of};
+use super::lanes::Answers;
 use super::pacer::Pacer;
 use crate::agent::{Agent, AgentError, AgentEvent, Receipt, SendError, Subscription};
 use crate::message::{Draft, Performative};
@@ -28,6 +29,9 @@ pub(super) async fn run(
     // A set of its own, so that an end of this future is the end of them all.
     let mut asking = JoinSet::new();
     for (number, lane) in (0..).zip(&course.lanes) {
+        if lane.answers == Answers::Nobody {
+            continue;
+        }
         let agent = agents.iter().find(|agent| *agent.id() == lane.from);
         if let Some(agent) = agent {
             asking.spawn(ask(Arc::clone(agent), Arc::clone(course), number));
@@ -72,6 +76,7 @@ async fn ask(agent: Arc<Agent>, course: Arc<Course>, number: u32) {
         // Given back by the answer.
         room.forget();
         let draft = Draft {
+            id: (lane.answers == Answers::Program).then(|| id_of(agent.session(), number, k)),
             performative: Some(Performative::Request),
             ..Draft::new(lane.to.clone(), course.payload(number, k))
         };

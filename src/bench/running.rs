@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 use super::folder::{Place, WitnessPlace};
 use super::forming::{self, Formed};
 use super::keys::{Keys, KeysError};
+use super::lanes;
 use super::leaving;
 use super::pacer::Schedule;
 use super::progress::Progress;
@@ -29,7 +30,7 @@ use crate::agent::{Agent, AgentError, StartError};
 use crate::identity::{AgentId, Roster};
 use crate::message::Timestamp;
 use crate::signal::{Admission, Server, ServerConfig, ServerError};
-use crate::swarm::Swarm;
+use crate::swarm::{Probe, Swarm};
 
 /// How a swarm is run.
 #[derive(Debug, Clone)]
@@ -56,6 +57,8 @@ pub struct RunningSwarm {
     options: Options,
     pub(super) progress: Arc<dyn Progress>,
     pub(super) tasks: JoinSet<()>,
+    /// What went wrong outside of what is measured.
+    pub(super) faults: Vec<String>,
 }
 
 /// Why a swarm could not be run.
@@ -90,6 +93,14 @@ pub enum RunError {
         agent: AgentId,
         /// Why.
         source: AgentError,
+    },
+    /// The process of an agent did not start.
+    #[error("agent `{agent}` did not start: {detail}")]
+    Process {
+        /// The agent.
+        agent: AgentId,
+        /// How it ended, and what it said last.
+        detail: String,
     },
     /// A measurement needs a link that did not come up.
     #[error("only {open} of {expected} links came up in {} s: nothing can be measured", .waited.as_secs())]
@@ -195,6 +206,7 @@ impl RunningSwarm {
             options,
             progress,
             tasks: JoinSet::new(),
+            faults: Vec::new(),
         })
     }
 
@@ -213,13 +225,7 @@ impl RunningSwarm {
     /// [`RunError::Ended`].
     pub async fn probe(&mut self) -> Result<(), RunError> {
         let probe = &self.swarm.probe;
-        let probes = match self.options.probe_for {
-            Some(time) => {
-                let probes = time.as_nanos() / probe.interval.as_nanos().max(1);
-                u64::try_from(probes).unwrap_or(u64::MAX).max(1)
-            }
-            None => probe.messages.into(),
-        };
+        let probes = self.options.probes(probe);
         let (payload, interval) = (probe.payload, probe.interval);
         self.probe_on(self.schedule(probes, interval), payload)
             .await
@@ -244,7 +250,8 @@ impl RunningSwarm {
     ) -> Result<(), RunError> {
         let links = self.formed.as_ref().map(Formed::open_links);
         let links = links.unwrap_or_default();
-        let probes = schedule.probes.saturating_mul(schedule.lanes.into());
+        let links = lanes::ends(&self.swarm, links);
+        let probes = schedule.probes.saturating_mul(lanes::asked(&links));
         self.progress.probing(probes);
         let progress = Arc::clone(&self.progress);
         let course = Arc::new(Course::new(schedule, payload, links, progress));
@@ -256,6 +263,17 @@ impl RunningSwarm {
             agent: self.swarm.agents[0].id.clone(),
             source,
         })
+    }
+
+    /// The agents, in the order of the file. Who holds one lets go of it before
+    /// [`finish`](Self::finish).
+    pub fn agents(&self) -> &[Arc<Agent>] {
+        &self.agents
+    }
+
+    /// Something that the report is to say no for, in one line.
+    pub fn blame(&mut self, fault: String) {
+        self.faults.push(fault);
     }
 
     /// Where the witness logs are.
@@ -289,7 +307,7 @@ impl RunningSwarm {
 
 /// The address under which agents of this process reach a server that listens on `address`: one
 /// that listens everywhere cannot be dialled as everywhere.
-fn reachable(mut address: std::net::SocketAddr) -> std::net::SocketAddr {
+pub(super) fn reachable(mut address: std::net::SocketAddr) -> std::net::SocketAddr {
     use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
     if address.ip().is_unspecified() {
         address.set_ip(match address.ip() {
@@ -318,6 +336,19 @@ impl Default for Options {
     }
 }
 
+impl Options {
+    /// How many requests go over each link.
+    pub(super) fn probes(&self, probe: &Probe) -> u64 {
+        match self.probe_for {
+            Some(time) => {
+                let probes = time.as_nanos() / probe.interval.as_nanos().max(1);
+                u64::try_from(probes).unwrap_or(u64::MAX).max(1)
+            }
+            None => probe.messages.into(),
+        }
+    }
+}
+
 impl std::fmt::Debug for RunningSwarm {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("RunningSwarm")
@@ -337,7 +368,7 @@ impl RunError {
 /// A thousand agents in one process need some of it; five need a hundredth of a second.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Between the decision to probe and the first probe: all tasks are waiting by then.
-const LEAD: Duration = Duration::from_millis(20);
+pub(super) const LEAD: Duration = Duration::from_millis(20);
 
 #[cfg(test)]
 mod tests {

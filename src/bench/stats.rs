@@ -57,6 +57,25 @@ impl Latencies {
         let _ = self.0.add(&other.0);
     }
 
+    /// Each value in microseconds, with how often it was measured: to be carried to another process.
+    pub(super) fn counted(&self) -> Vec<(u64, u32)> {
+        let values = self.0.iter_recorded();
+        values
+            .map(|value| (value.value_iterated_to(), value.count_at_value()))
+            .collect()
+    }
+
+    /// What [`counted`](Self::counted) gave, brought back.
+    pub(super) fn of_counted(values: &[(u64, u32)]) -> Self {
+        let mut latencies = Self::new();
+        for (us, count) in values {
+            let us = (*us).min(LONGEST.as_micros() as u64);
+            // As in `record`.
+            let _ = latencies.0.record_n(us, *count);
+        }
+        latencies
+    }
+
     /// How many there are.
     pub fn count(&self) -> u64 {
         self.0.len()
@@ -129,6 +148,17 @@ const DIGITS: u8 = 3;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn carried_to_another_process_they_are_the_same() {
+        let mut latencies = Latencies::new();
+        for us in [1, 1, 2, 999, 1_000, 123_456, 3_599_999_999, 7_200_000_000] {
+            latencies.record(Duration::from_micros(us));
+        }
+        let carried = Latencies::of_counted(&latencies.counted());
+        assert_eq!(carried.percentiles(), latencies.percentiles());
+        assert_eq!(carried.count(), 8);
+    }
 
     fn of(micros: impl IntoIterator<Item = u64>) -> Latencies {
         let mut latencies = Latencies::new();

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::Globals;
-use super::agent_exec::{self, Program};
+use super::agent_exec::{self, Again, Program};
 use super::agent_files::{self, FileDraft, Taking};
 use super::agent_ledger::{Fate, Ledger};
 use super::agent_lines::{Asked, Input, Line, PeerIs};
@@ -76,19 +76,18 @@ pub(crate) async fn run(args: Args, _: &Globals) -> anyhow::Result<ExitCode> {
         return agent_mcp::serve(agent, members, &mut interrupt).await;
     }
     watch.started(agent.observer());
-    let ready = Line::Ready {
-        agent_id: agent.id(),
-        public_key: agent.public_key(),
-        session: agent.session(),
-    };
-    let ready = ready.to_text();
+    let ready = greeting(&agent);
     let (inputs, lines, pipes) = match args.exec {
         None => agent_pipes::standard(ready),
         Some(command) => agent_exec::start(Program {
             command,
+            folder: None,
             name: args.id.to_string(),
             greeting: ready,
-            stays: args.stay,
+            again: match args.stay {
+                true => Again::Always,
+                false => Again::OnFailure,
+            },
         }),
     };
     let told = serve(agent, inputs, lines, args.stay, members, &mut interrupt).await;
@@ -99,6 +98,16 @@ pub(crate) async fn run(args: Args, _: &Globals) -> anyhow::Result<ExitCode> {
     };
     let _ = interrupt.or(timeout(patience, pipes.closed())).await;
     told
+}
+
+/// The first line that a program is told.
+pub(super) fn greeting(agent: &Agent) -> String {
+    let ready = Line::Ready {
+        agent_id: agent.id(),
+        public_key: agent.public_key(),
+        session: agent.session(),
+    };
+    ready.to_text()
 }
 
 /// Until the input ends, nobody listens any more, or somebody wants it to end.
@@ -115,11 +124,7 @@ async fn serve(
     let listening = listen(events, &lines, &ledger);
     tokio::pin!(listening);
     let speaking = async {
-        // Unbounded as a type; each entry is a file that the program has asked for.
-        let (files, drafts) = mpsc::unbounded_channel();
-        let speak = speak(&agent, inputs, &lines, &ledger, &members, files);
-        // Files that were asked for are seen through, however long they are.
-        let ((), failed) = tokio::join!(speak, agent_files::send(&agent, drafts, &lines, &members));
+        let failed = speak(&agent, inputs, &lines, &ledger, &members).await;
         if stay {
             std::future::pending::<()>().await;
         }
@@ -165,14 +170,30 @@ pub(super) async fn leave(agent: Agent, reason: &str, grace: Duration) -> anyhow
     left.map_err(impossible).map(|_| ExitCode::SUCCESS)
 }
 
+/// Sends what the program asks for until there is no more, and sees its files through, however long
+/// they are; how many of these did not arrive.
+pub(super) async fn speak(
+    agent: &Agent,
+    inputs: mpsc::Receiver<Input>,
+    lines: &mpsc::Sender<String>,
+    ledger: &Mutex<Ledger>,
+    members: &Members,
+) -> usize {
+    let (files, drafts) = mpsc::channel(FILES);
+    let messages = send_drafts(agent, inputs, lines, ledger, members, files);
+    let files = agent_files::send(agent, drafts, lines, members);
+    let ((), failed) = tokio::join!(messages, files);
+    failed
+}
+
 /// Sends drafts, one after the other, until there are no more.
-async fn speak(
+async fn send_drafts(
     agent: &Agent,
     mut inputs: mpsc::Receiver<Input>,
     lines: &mpsc::Sender<String>,
     ledger: &Mutex<Ledger>,
     members: &Members,
-    files: mpsc::UnboundedSender<(u64, FileDraft)>,
+    files: mpsc::Sender<(u64, FileDraft)>,
 ) {
     while let Some(input) = inputs.recv().await {
         let number = input.number;
@@ -180,7 +201,7 @@ async fn speak(
             Ok(Asked::Send(draft)) => send(agent, *draft, lines, ledger, members).await,
             Ok(Asked::SendFile(draft)) => {
                 // Hashing it takes a while: other drafts do not wait for that.
-                let _ = files.send((number, draft));
+                let _ = files.send((number, draft)).await;
                 Ok(())
             }
             Ok(Asked::Conversations) => {
@@ -263,7 +284,7 @@ pub(super) async fn wait_for_a_link(
 }
 
 /// Why listening has ended.
-enum Heard {
+pub(super) enum Heard {
     /// All there was.
     All,
     /// The program does not listen any more.
@@ -271,7 +292,7 @@ enum Heard {
 }
 
 /// Tells what happens, until the agent has ended or nobody listens.
-async fn listen(
+pub(super) async fn listen(
     mut events: Subscription,
     lines: &mpsc::Sender<String>,
     ledger: &Mutex<Ledger>,
@@ -436,6 +457,8 @@ fn held(ledger: &Mutex<Ledger>) -> MutexGuard<'_, Ledger> {
     ledger.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Files that wait to be hashed and offered; then drafts wait too.
+const FILES: usize = 64;
 /// For acknowledgements at the end of the input (`cli.md`).
 const AT_THE_END: Duration = Duration::from_secs(10);
 /// For acknowledgements when told to end: all of it is to be over in five seconds.

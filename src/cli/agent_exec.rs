@@ -3,17 +3,20 @@
 //!
 //! | the program | then |
 //! |---|---|
-//! | ends with 0 | it has done its work: the agent leaves, unless it is to stay |
-//! | fails, or is killed | it is started again after 1 s, 2 s, … 30 s; from the beginning after it has lived for a minute |
+//! | ends with 0 | it has done its work: the agent leaves, unless it is to be started again always |
+//! | fails, or is killed | it is started again after 1 s, 2 s, … 30 s, unless never; from the beginning after it has lived for a minute |
+//! | leaves children behind | SIGTERM, after 2 s SIGKILL, before anything else is done |
 //! | does not read | the agent's links are read no more once 256 lines wait, and the senders are held up |
 //! | is still there when the agent has left | its input ends; after 1 s SIGTERM, after 1 s more SIGKILL, to its whole process group |
 
+use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::{mpsc, oneshot};
@@ -26,12 +29,22 @@ use super::agent_pipes::{self, Ends, INPUTS, LINES, Pipes};
 pub(super) struct Program {
     /// For the shell.
     pub(super) command: String,
+    /// Where it runs, if not here.
+    pub(super) folder: Option<PathBuf>,
     /// Before each line of its standard error.
     pub(super) name: String,
     /// The first line that it is told, each time it starts.
     pub(super) greeting: String,
-    /// Whether it is started again also when it ends with 0.
-    pub(super) stays: bool,
+    /// When it is started again.
+    pub(super) again: Again,
+}
+
+/// When a program that has ended is started again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Again {
+    Always,
+    OnFailure,
+    Never,
 }
 
 /// Starts it, and looks after it until the agent drops its end of the lines.
@@ -40,50 +53,58 @@ pub(super) fn start(program: Program) -> Ends {
     let (inputs, read) = mpsc::channel(INPUTS);
     let (done, closed) = oneshot::channel();
     tokio::spawn(async move {
-        supervise(&program, told, inputs).await;
-        let _ = done.send(());
+        let fault = supervise(&program, told, inputs).await;
+        let _ = done.send(fault);
     });
     (read, lines, Pipes(closed))
 }
 
+/// Why it has failed for good, if it has.
 async fn supervise(
     program: &Program,
     mut lines: mpsc::Receiver<String>,
     inputs: mpsc::Sender<Input>,
-) {
+) -> Option<String> {
     let mut pause = FIRST_PAUSE;
     let mut next = None;
-    loop {
+    let name = &program.name;
+    let fault = loop {
         let born = Instant::now();
-        match live(program, &mut lines, &inputs, &mut next).await {
-            Ok(Ended::Left) => return,
-            Ok(Ended::Itself(status)) if status.success() && !program.stays => break,
-            Ok(Ended::Itself(status)) => {
-                tracing::warn!(name = %program.name, reason = %status, "the program has ended; it is started again");
+        let how = match live(program, &mut lines, &inputs, &mut next).await {
+            Ok(Ended::Left) => return None,
+            Ok(Ended::Itself(status, said)) => {
+                if status.success() && program.again != Again::Always {
+                    break None;
+                }
+                format!("the program has ended: {status}{said}")
             }
-            Err(err) => {
-                tracing::warn!(name = %program.name, reason = %err, "the program cannot be started; tried again");
-            }
+            Err(err) => format!("the program cannot be started: {err}"),
+        };
+        if program.again == Again::Never {
+            tracing::warn!(%name, reason = %how, "it is not started again");
+            break Some(how);
         }
+        tracing::warn!(%name, reason = %how, "it is started again");
         if born.elapsed() > LONG_ENOUGH {
             pause = FIRST_PAUSE;
         }
         // Cancel-safe both; who has gone meanwhile needs no program.
         tokio::select! {
             () = sleep(pause) => {}
-            () = inputs.closed() => return,
+            () = inputs.closed() => return None,
         }
         pause = (2 * pause).min(LONGEST_PAUSE);
-    }
+    };
     // The end of the input; what is told until the agent has left, nobody hears.
     drop(inputs);
     while lines.recv().await.is_some() {}
+    fault
 }
 
 /// How one life of the program ended.
 enum Ended {
-    /// By itself.
-    Itself(ExitStatus),
+    /// By itself, and what it said last on standard error.
+    Itself(ExitStatus, String),
     /// Because the agent has left.
     Left,
 }
@@ -97,6 +118,7 @@ async fn live(
 ) -> std::io::Result<Ended> {
     let mut child = Command::new("sh")
         .args(["-c", &program.command])
+        .current_dir(program.folder.as_deref().unwrap_or(Path::new(".")))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -104,6 +126,7 @@ async fn live(
         .process_group(0)
         .kill_on_drop(true)
         .spawn()?;
+    let mut group = Group::of(&child);
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let (Some(mut stdin), Some(stdout), Some(stderr)) = (stdin, stdout, stderr) else {
         return Err(std::io::Error::other("no pipes"));
@@ -112,22 +135,27 @@ async fn live(
     let stderr = std::fs::File::from(stderr.into_owned_fd()?);
     let (inputs, name) = (inputs.clone(), program.name.clone());
     thread::spawn(move || agent_pipes::read(stdout, &inputs));
-    thread::spawn(move || log(stderr, &name));
-    let left = {
+    let (said, last) = oneshot::channel();
+    thread::spawn(move || {
+        let _ = said.send(log(stderr, &name));
+    });
+    let told = {
         let telling = tell(&mut stdin, &program.greeting, lines, next);
         // `wait` is cancel-safe; telling keeps a line that it could not write.
         tokio::select! {
-            left = telling => left,
-            status = child.wait() => return Ok(Ended::Itself(status?)),
+            told = telling => Some(told),
+            _ = child.wait() => None,
         }
     };
     drop(stdin);
-    match left {
-        Told::All => end(&mut child).await,
-        // It has closed its input; it may have more to say before it ends.
-        Told::NobodyReads => return Ok(Ended::Itself(child.wait().await?)),
+    if let Some(Told::All) = told {
+        end(&mut child, &mut group).await;
+        return Ok(Ended::Left);
     }
-    Ok(Ended::Left)
+    // One that has closed its input may have more to say before it ends.
+    let status = child.wait().await?;
+    group.end().await;
+    Ok(Ended::Itself(status, last_words(last).await))
 }
 
 enum Told {
@@ -160,26 +188,65 @@ async fn tell(
 }
 
 /// Ends a program whose input has ended.
-async fn end(child: &mut Child) {
-    let group = child
-        .id()
-        .and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
-    for (patience, signal) in [(TO_FINISH, Signal::TERM), (TO_CLEAN_UP, Signal::KILL)] {
-        if timeout(patience, child.wait()).await.is_ok() {
-            return;
+async fn end(child: &mut Child, group: &mut Group) {
+    if timeout(TO_FINISH, child.wait()).await.is_err() {
+        group.signal(Signal::TERM);
+        if timeout(TO_CLEAN_UP, child.wait()).await.is_err() {
+            group.signal(Signal::KILL);
+            let _ = child.wait().await;
         }
-        if let Some(group) = group {
+    }
+    group.end().await;
+}
+
+/// The process group of a program. It lives as long as one of its members, and its number is nobody
+/// else's so long.
+struct Group(Option<Pid>);
+
+impl Group {
+    fn of(child: &Child) -> Self {
+        let id = child.id().and_then(|id| i32::try_from(id).ok());
+        Self(id.and_then(Pid::from_raw))
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(group) = self.0 {
             // It may have ended just now.
             let _ = kill_process_group(group, signal);
         }
     }
-    let _ = child.wait().await;
+
+    /// Ends what a program that has ended leaves behind.
+    async fn end(&mut self) {
+        self.signal(Signal::TERM);
+        let until = Instant::now() + TO_CLEAN_UP;
+        while self.lives() && Instant::now() < until {
+            sleep(LOOKED_AFTER).await;
+        }
+        if self.lives() {
+            self.signal(Signal::KILL);
+        }
+        self.0 = None;
+    }
+
+    fn lives(&self) -> bool {
+        self.0
+            .is_some_and(|group| test_kill_process_group(group).is_ok())
+    }
 }
 
-/// Logs what the program says on standard error, line by line.
-fn log(stderr: impl Read, name: &str) {
+impl Drop for Group {
+    /// Who is in a hurry does not wait, and leaves nobody behind all the same.
+    fn drop(&mut self) {
+        self.signal(Signal::KILL);
+    }
+}
+
+/// Logs what the program says on standard error, line by line; the last of them.
+fn log(stderr: impl Read, name: &str) -> VecDeque<String> {
     let mut stderr = BufReader::new(stderr);
     let mut line = Vec::new();
+    let mut last = VecDeque::new();
     loop {
         line.clear();
         let read = stderr
@@ -187,10 +254,27 @@ fn log(stderr: impl Read, name: &str) {
             .take(LONGEST_LOGGED)
             .read_until(b'\n', &mut line);
         if !matches!(read, Ok(1..)) {
-            return;
+            return last;
         }
         let text = String::from_utf8_lossy(&line);
-        tracing::info!(target: "ifswarm::exec", "{name}: {}", text.trim_end());
+        let text = text.trim_end();
+        tracing::info!(target: "ifswarm::exec", "{name}: {text}");
+        if last.len() == LAST_WORDS {
+            last.pop_front();
+        }
+        last.push_back(text.to_owned());
+    }
+}
+
+/// What a program that has ended, with all its children, said last; to stand behind its status.
+async fn last_words(last: oneshot::Receiver<VecDeque<String>>) -> String {
+    // A process that has left the group may hold the pipe for ever.
+    match timeout(TO_CLEAN_UP, last).await {
+        Ok(Ok(lines)) if !lines.is_empty() => {
+            let lines: Vec<_> = lines.into();
+            format!("; it said: {}", lines.join(" | "))
+        }
+        _ => String::new(),
     }
 }
 
@@ -205,3 +289,7 @@ const TO_FINISH: Duration = Duration::from_secs(1);
 const TO_CLEAN_UP: Duration = Duration::from_secs(1);
 /// A longer line is logged in parts.
 const LONGEST_LOGGED: u64 = 8 * 1024;
+/// Between two looks at a group that is ending.
+const LOOKED_AFTER: Duration = Duration::from_millis(20);
+/// Lines of its standard error that are told with its end.
+const LAST_WORDS: usize = 5;

@@ -57,7 +57,7 @@ impl Taking {
 /// them did not arrive.
 pub(super) async fn send(
     agent: &Agent,
-    mut drafts: mpsc::UnboundedReceiver<(u64, FileDraft)>,
+    mut drafts: mpsc::Receiver<(u64, FileDraft)>,
     lines: &mpsc::Sender<String>,
     members: &Members,
 ) -> usize {

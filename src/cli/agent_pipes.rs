@@ -12,12 +12,13 @@ use tokio::sync::{mpsc, oneshot};
 use super::agent_lines::{Input, Inputs};
 
 /// What is left to do when the agent has ended.
-pub(super) struct Pipes(pub(super) oneshot::Receiver<()>);
+pub(super) struct Pipes(pub(super) oneshot::Receiver<Option<String>>);
 
 impl Pipes {
-    /// Waits until all lines are written, or nobody reads them.
-    pub(super) async fn closed(self) {
-        let _ = self.0.await;
+    /// Waits until all lines are written, or nobody reads them. Of a program: how it has failed, if
+    /// it has, and is not started again.
+    pub(super) async fn closed(self) -> Option<String> {
+        self.0.await.ok().flatten()
     }
 }
 
@@ -30,7 +31,7 @@ pub(super) fn standard(greeting: String) -> Ends {
     let (done, closed) = oneshot::channel();
     thread::spawn(move || {
         write(io::stdout(), greeting, told);
-        let _ = done.send(());
+        let _ = done.send(None);
     });
     let (inputs, read) = mpsc::channel(INPUTS);
     thread::spawn(move || self::read(io::stdin(), &inputs));

@@ -58,7 +58,7 @@ impl Joining {
             (Some(path), _) => {
                 let swarm = Swarm::read(path).map_err(unusable)?;
                 let builder = of_file(&path.display().to_string(), &swarm, id, key)?;
-                members.0 = Some(swarm.ids().into_iter().collect());
+                members = Members::of(&swarm);
                 builder
             }
             (None, Some(name)) => {
@@ -91,6 +91,11 @@ impl Joining {
 pub(crate) struct Members(Option<BTreeSet<AgentId>>);
 
 impl Members {
+    /// All agents of the file.
+    pub(crate) fn of(swarm: &Swarm) -> Self {
+        Self(Some(swarm.ids().into_iter().collect()))
+    }
+
     /// Whether it may be; whoever comes may, where there is no file.
     pub(crate) fn has(&self, id: &AgentId) -> bool {
         self.0.as_ref().is_none_or(|members| members.contains(id))

@@ -1,4 +1,4 @@
-//! `ifswarm mesh up`: a whole swarm in this process, measured.
+//! `ifswarm mesh up`: a whole swarm, in this process or one for each agent, measured.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -11,11 +11,13 @@ use clap::Subcommand;
 use super::bars::Bars;
 use super::failure::{Failure, impossible, unusable};
 use super::interrupt::Interrupt;
+use super::mesh_member;
+use super::mesh_run::Run;
 use super::{Globals, figures, limits, output};
-use crate::bench::{Options, RunError, RunningSwarm, WitnessPlace};
+use crate::bench::{Options, RunError, WitnessPlace};
 use crate::swarm::Swarm;
 
-/// Run a whole swarm in this process
+/// Run a whole swarm on this machine
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -30,6 +32,9 @@ enum Verb {
     /// Ends by itself: with 0 if every expected link opened and everything in `expect` held, with
     /// 1 if not.
     Up(Up),
+    /// One agent of a swarm of processes, told what to do on standard input
+    #[command(hide = true)]
+    Member(mesh_member::Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -52,10 +57,16 @@ struct Up {
     /// of its own, run-TIME-PROCESS, in it.
     #[arg(long, value_name = "DIR")]
     witness: Option<PathBuf>,
+    /// Run each agent in a process of its own
+    #[arg(long)]
+    processes: bool,
 }
 
 pub(crate) async fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
-    let Verb::Up(args) = args.verb;
+    let args = match args.verb {
+        Verb::Up(args) => args,
+        Verb::Member(args) => return mesh_member::run(args, globals).await,
+    };
     let swarm = Swarm::read(&args.file).map_err(unusable)?;
     limits::raise_descriptors(descriptors(swarm.agents.len())).map_err(impossible)?;
     let options = Options {
@@ -67,11 +78,17 @@ pub(crate) async fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCod
     };
     let mut interrupt = Interrupt::listen()?;
     let bars = Bars::new();
-    let launch = RunningSwarm::launch(&swarm, options, Arc::new(bars.clone()));
+    let progress = Arc::new(bars.clone());
+    let launch = async {
+        match args.processes {
+            true => Run::processes(&swarm, &args.file, options, progress, globals).await,
+            false => Run::here(&swarm, options, progress).await,
+        }
+    };
     let Some(launched) = interrupt.or(launch).await else {
         return Ok(interrupted(&bars));
     };
-    let mut running = launched.map_err(failed)?;
+    let mut running = launched?;
     let color = globals.color();
     let measuring = async {
         running.form().await?;

@@ -4,6 +4,7 @@
 //! `Failure`, which decides the exit code.
 
 mod agent;
+mod agent_attached;
 mod agent_exec;
 mod agent_files;
 mod agent_ledger;
@@ -22,6 +23,8 @@ mod joining;
 mod keygen;
 pub mod limits;
 mod logging;
+mod mesh_member;
+mod mesh_run;
 mod mesh_up;
 mod output;
 mod roster;
@@ -122,6 +125,16 @@ impl Cli {
 }
 
 impl Globals {
+    /// The same options, for a process that logs into this one's standard error.
+    pub(crate) fn passed_on(&self) -> Vec<String> {
+        let mut options = vec!["--no-color".into()];
+        if self.log_format == LogFormat::Json {
+            options.extend(["--log-format".into(), "json".into()]);
+        }
+        options.extend((0..self.verbose).map(|_| "-v".into()));
+        options
+    }
+
     /// Whether standard output may be coloured.
     pub(crate) fn color(&self) -> bool {
         output::color(self, &std::io::stdout())

@@ -7,8 +7,8 @@ use super::field::{Field, Members, unique};
 use super::revoked::{PublicHalf, Revocations};
 use super::yaml::{Kind, Node};
 use super::{
-    ChannelConfig, Expect, ExpectedLinks, MAX_AGENTS, MIN_AGENTS, Probe, SdpDetail, SignalConfig,
-    Swarm, SwarmAgent, Topology, WitnessConfig, ice, units,
+    ChannelConfig, Exec, Expect, ExpectedLinks, MAX_AGENTS, MIN_AGENTS, Probe, Restart, SdpDetail,
+    SignalConfig, Swarm, SwarmAgent, Topology, WitnessConfig, ice, units,
 };
 use crate::identity::{AgentId, InvalidKey, PublicKey};
 use crate::witness::{OnWriteError, SyncPolicy};
@@ -74,7 +74,7 @@ fn agents(
     }
     let members: Vec<_> = items
         .iter()
-        .map(|item| item.members(&["id", "role", "udp_port", "public_key", "key"]))
+        .map(|item| item.members(&AGENT))
         .collect::<Result<_, _>>()?;
     let agents: Vec<_> = members
         .iter()
@@ -120,6 +120,26 @@ fn agent(
             revoked.not_among(field, public_key(field)?)
         })?,
         key: members.read("key", |field| revoked.not_of(field, path(field, folder)?))?,
+        exec: members.read("exec", |field| exec(field, folder))?,
+        restart: members
+            .read("restart", |field| field.one_of(&RESTART))?
+            .unwrap_or_default(),
+    })
+}
+
+/// A command for the shell.
+fn exec(field: &Field<'_>, folder: &Path) -> Result<Exec, Fault> {
+    let expected = format!("a shell command: one line of at most {MAX_COMMAND} characters");
+    let text = field.text(&expected)?;
+    let is_line = !text.chars().any(char::is_control) && text.chars().count() <= MAX_COMMAND;
+    if !is_line || text.trim().is_empty() {
+        return Err(field
+            .fault(expected)
+            .help("what is longer goes into a script beside the swarm file: `sh script.sh`"));
+    }
+    Ok(Exec {
+        command: text.into(),
+        folder: folder.into(),
     })
 }
 
@@ -305,6 +325,19 @@ fn expect(field: &Field<'_>, links: usize) -> Result<Expect, Fault> {
     })
 }
 
+/// What an agent may have.
+const AGENT: [&str; 7] = [
+    "id",
+    "role",
+    "udp_port",
+    "public_key",
+    "key",
+    "exec",
+    "restart",
+];
+const RESTART: [(&str, Restart); 2] = [("always", Restart::Always), ("never", Restart::Never)];
+/// What is longer is a script, and reads better in a file of its own.
+const MAX_COMMAND: usize = 4096;
 /// A line that fits a terminal or two.
 const MAX_LINE: usize = 256;
 /// Below this not even every IFMessage within the limits of its fields fits.

@@ -49,6 +49,29 @@ pub struct SwarmAgent {
     pub public_key: Option<PublicKey>,
     /// Its private key file, already resolved against the folder of the swarm file.
     pub key: Option<PathBuf>,
+    /// The program that is to have its pipes and answer for it, where one is.
+    pub exec: Option<Exec>,
+    /// Whether what runs it is started again when it has ended.
+    pub restart: Restart,
+}
+
+/// A program that is an agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exec {
+    /// For the shell: one line of at most 4,096 characters, not empty.
+    pub command: String,
+    /// Where it runs: the folder of the swarm file.
+    pub folder: PathBuf,
+}
+
+/// Whether what runs an agent, a process or its program, is started again when it has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Restart {
+    /// However it ended, after a pause.
+    Always,
+    /// Its end is reported.
+    #[default]
+    Never,
 }
 
 /// A key that is refused whoever shows it.
@@ -176,6 +199,8 @@ impl Swarm {
             udp_port: None,
             public_key: None,
             key: None,
+            exec: None,
+            restart: Restart::default(),
         };
         Self {
             name,

@@ -8,8 +8,8 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::super::{
-    ChannelConfig, Expect, ExpectedLinks, IceConfig, Probe, Revoked, SdpDetail, SignalConfig,
-    Swarm, SwarmAgent, Topology, TurnServer, WitnessConfig, schema,
+    ChannelConfig, Exec, Expect, ExpectedLinks, IceConfig, Probe, Restart, Revoked, SdpDetail,
+    SignalConfig, Swarm, SwarmAgent, Topology, TurnServer, WitnessConfig, schema,
 };
 use crate::identity::{KeyPair, RosterError};
 use crate::message::Timestamp;
@@ -161,7 +161,12 @@ fn write(swarm: &Swarm) -> Value {
     let duration = |d: Option<Duration>| d.map(|d| format!("{}us", d.as_micros()));
     let agent = |agent: &SwarmAgent| {
         json!({ "id": agent.id, "role": agent.role, "udp_port": agent.udp_port,
-                "public_key": agent.public_key, "key": agent.key })
+                "public_key": agent.public_key, "key": agent.key,
+                "exec": agent.exec.as_ref().map(|exec| &exec.command),
+                "restart": match agent.restart {
+                    Restart::Always => "always",
+                    Restart::Never => "never",
+                } })
     };
     let turn = |server: &TurnServer| json!({ "url": server.url, "username": server.username, "credential": server.credential });
     let revoked = |revoked: &Revoked| {
@@ -219,16 +224,25 @@ fn any_agents() -> impl Strategy<Value = Vec<SwarmAgent>> {
         any::<bool>(),
         any::<bool>(),
         proptest::option::of("/[^\\p{Cc}]{1,10}"),
+        proptest::option::of("[^\\p{Cc}]{0,10}[!-~][^\\p{Cc}]{0,10}"),
+        prop_oneof![Just(Restart::Always), Just(Restart::Never)],
     );
     proptest::collection::vec(agent, 2..12).prop_map(|agents| {
-        let checked =
-            |(i, (role, port, key, path)): (usize, (_, bool, bool, Option<String>))| SwarmAgent {
+        let checked = |(i, agent): (usize, (_, bool, bool, Option<String>, _, _))| {
+            let (role, port, key, path, exec, restart) = agent;
+            SwarmAgent {
                 id: format!("if://a/{i}").parse().unwrap(),
                 role,
                 udp_port: port.then_some(65_535 - i as u16),
                 public_key: key.then(|| KeyPair::from_secret(&[i as u8; 32]).public_key()),
                 key: path.map(|path| format!("{path}{i}").into()),
-            };
+                exec: Option::map(exec, |command| Exec {
+                    command,
+                    folder: "folder".into(),
+                }),
+                restart,
+            }
+        };
         agents.into_iter().enumerate().map(checked).collect()
     })
 }
