@@ -316,7 +316,8 @@ impl Room {
         let message = "an equal or later session of this agent registered elsewhere";
         let is_later = register.session > earlier.session;
         // Without it the agent would have to take our word.
-        let later = self.conns.get(&by).map(|by| register.as_later(&by.nonce));
+        let later = self.conns.get(&by);
+        let later = later.map(|by| Box::new(register.as_later(&by.nonce)));
         let replaced = ErrorFrame {
             later: later.filter(|_| is_later),
             ..ErrorCode::Replaced.because(message)
