@@ -28,7 +28,7 @@ pub struct ErrorFrame {
     pub session: Option<Session>,
     /// With `replaced`: the registration that took the place, if its session is a later one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub later: Option<Later>,
+    pub later: Option<Box<Later>>,
 }
 
 /// What is wrong.

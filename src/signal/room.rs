@@ -325,7 +325,8 @@ impl Room {
         self.traffic.refused(ErrorCode::Replaced);
         let is_later = register.session > earlier.session;
         // Without it the agent would have to take our word.
-        let later = self.conns.get(&by).map(|by| register.as_later(&by.nonce));
+        let later = self.conns.get(&by);
+        let later = later.map(|by| Box::new(register.as_later(&by.nonce)));
         let replaced = ErrorFrame {
             later: later.filter(|_| is_later),
             ..ErrorCode::Replaced.because(message)

@@ -63,11 +63,13 @@ fn samples() -> Vec<Value> {
         to: session.map(|_| id("b")),
         link: session.map(|_| link()),
         session,
-        later: session.map(|session| Later {
-            nonce,
-            server: "127.0.0.1:8443".into(),
-            session,
-            signature: key(1).sign(crate::identity::Purpose::Registration, b""),
+        later: session.map(|session| {
+            Box::new(Later {
+                nonce,
+                server: "127.0.0.1:8443".into(),
+                session,
+                signature: key(1).sign(crate::identity::Purpose::Registration, b""),
+            })
         }),
     };
     let server = [
