@@ -16,7 +16,7 @@
 //! | [`link`] | one WebRTC connection to one peer |
 //! | [`agent`] | the agent: send, subscribe, peers, shutdown |
 //! | [`admin`] | what an operator asks a running process: health and metrics |
-//! | [`bench`](mod@bench) | whole swarms in one process, measured beside their floors |
+//! | [`bench`](mod@bench) | whole swarms, in one process or one for each agent, measured beside their floors |
 //! | [`cli`] | the verbs of the command; nothing imports it |
 //!
 //! `mesh` on one side, `signal` and `link` on the other, do not know each other.

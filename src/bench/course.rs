@@ -327,4 +327,46 @@ mod tests {
         assert!(matches!(arrived, Arrival::Foreign));
         assert_eq!(course.counts.delivered.load(Ordering::Relaxed), 0);
     }
+
+    #[test]
+    fn a_program_answers_by_naming_the_request_and_its_second_answer_is_not_counted() {
+        let mut course = course();
+        course.lanes[0].answers = Answers::Program;
+        let session = Session::new(1, [0; 10]);
+        let me = "a".parse().unwrap();
+        let answer = |in_reply_to: Option<String>, performative| {
+            let author = Author {
+                id: &"b".parse().unwrap(),
+                session,
+                key: &KeyPair::from_secret(&[1; 32]),
+            };
+            let draft = Draft {
+                performative,
+                in_reply_to,
+                ..Draft::new("a".parse::<AgentId>().unwrap(), course.payload(0, 2))
+            };
+            let signed = sign(draft, &author, 1, Timestamp::from_unix_ms(0), [0; 22]).unwrap();
+            signed.message().clone()
+        };
+        let named = || Some(id_of(session, 0, 2));
+        let inform = Some(Performative::Inform);
+        course.lanes[0].expect(2, true);
+        for (message, counts) in [
+            // It carries the payload back, and names nothing.
+            (answer(None, inform), false),
+            (answer(named(), Some(Performative::Agree)), false),
+            (answer(Some(id_of(session, 7, 2)), inform), false),
+            (answer(named(), None), true),
+            (answer(named(), inform), false),
+        ] {
+            let arrived = course.arrived(&me, &message, Instant::now());
+            assert_eq!(matches!(arrived, Arrival::Reply), counts, "{message:?}");
+        }
+        assert_eq!(course.lanes[0].measured().rtt.count(), 1);
+        let counts = &course.counts;
+        for count in [&counts.sent, &counts.delivered] {
+            assert_eq!(count.load(Ordering::Relaxed), 1);
+        }
+        assert_eq!(counts.duplicated.load(Ordering::Relaxed), 0);
+    }
 }
