@@ -4,6 +4,7 @@
 //! A peer that is slow holds up the reading of drafts; a program that does not read what it is told
 //! holds up the reading of links, which holds up those who send to it.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -55,6 +56,9 @@ pub(crate) struct Args {
     /// peers, send, ask, read and verify. Ends when the client closes them
     #[arg(long, conflicts_with_all = ["exec", "stay"])]
     mcp: bool,
+    /// With --mcp: files below this folder may be sent; without it none
+    #[arg(long, value_name = "DIR", requires = "mcp")]
+    share: Option<PathBuf>,
     #[command(flatten)]
     watching: Watching,
 }
@@ -73,7 +77,7 @@ pub(crate) async fn run(args: Args, _: &Globals) -> anyhow::Result<ExitCode> {
     };
     let agent = started.map_err(impossible)?;
     if args.mcp {
-        return agent_mcp::serve(agent, members, &mut interrupt).await;
+        return agent_mcp::serve(agent, members, args.share.as_deref(), &mut interrupt).await;
     }
     watch.started(agent.observer());
     let ready = greeting(&agent);

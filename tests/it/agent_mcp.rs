@@ -1,10 +1,10 @@
 //! `ifswarm agent --mcp`, driven by the client of an MCP library; another real agent answers.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use ifswarm::agent::{Agent, AgentEvent, Answer};
+use ifswarm::agent::{AcceptFiles, Agent, AgentEvent, Answer, Builder};
 use ifswarm::mesh::CloseReason;
 use ifswarm::message::Performative;
 use ifswarm::signal::{Admission, Server};
@@ -35,12 +35,17 @@ const MEMBERS: [&str; 3] = ["finance", "legal", "macro"];
 
 impl Office {
     async fn open() -> Self {
+        Self::with(|legal, _| legal).await
+    }
+
+    /// `change` has the last word on legal.
+    async fn with(change: impl FnOnce(Builder, &Path) -> Builder) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let roster = roster_of(&MEMBERS);
         let admission = Admission::Rosters([(swarm_name(), roster)].into());
         let server = serve(admission).await;
         let legal = builder("legal", &server.url(), folder.path()).roster(roster_of(&MEMBERS));
-        let legal = LiveAgent::start(legal).await;
+        let legal = LiveAgent::start(change(legal, folder.path())).await;
         let process = TokioChildProcess::new(program(&server, folder.path())).unwrap();
         let finance = ().serve(process).await.unwrap();
         Self {
@@ -80,8 +85,17 @@ fn program(server: &Server, folder: &Path) -> tokio::process::Command {
         .arg(key)
         .arg("--witness")
         .arg(folder)
+        .arg("--share")
+        .arg(shared(folder))
         .env_remove("RUST_LOG");
     command
+}
+
+/// The folder that is shared with the model.
+fn shared(folder: &Path) -> PathBuf {
+    let shared = folder.join("shared");
+    fs::create_dir_all(&shared).unwrap();
+    shared
 }
 
 async fn call(client: &Client, tool: &'static str, arguments: Value) -> CallToolResult {
@@ -144,6 +158,7 @@ async fn a_client_lists_the_tools_asks_another_agent_and_reads_the_reply() {
                 "send_message",
                 "request_reply",
                 "read_inbox",
+                "send_file",
                 "verify_message"
             ]
         );
@@ -434,6 +449,36 @@ async fn a_signal_ends_it_though_the_client_keeps_the_pipes_and_what_is_no_clien
         );
         assert!(output.status.success(), "{output:?}");
         server.shutdown().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_of_the_shared_folder_is_sent_and_no_other() {
+    within(async {
+        let office = Office::with(|legal, folder| {
+            legal.accept_files(Some(AcceptFiles {
+                folder: folder.join("received"),
+                max_size: 1 << 20,
+            }))
+        })
+        .await;
+        let (finance, folder) = (&office.finance, office.folder.path());
+        fs::write(folder.join("secret.txt"), "not to be shared").unwrap();
+        fs::write(shared(folder).join("q3.csv"), "a,b\n1,2\n").unwrap();
+        std::os::unix::fs::symlink(folder.join("secret.txt"), shared(folder).join("link")).unwrap();
+        let sent = done(finance, "send_file", json!({"to": "legal", "path": "q3.csv"})).await;
+        assert_eq!((&sent["name"], &sent["size"]), (&json!("q3.csv"), &json!(8)));
+        let received = fs::read_to_string(folder.join("received").join("q3.csv")).unwrap();
+        assert_eq!(received, "a,b\n1,2\n");
+
+        let secret = folder.join("secret.txt");
+        for path in ["../secret.txt", secret.to_str().unwrap(), "link", "none.txt", "."] {
+            let said = refused(finance, "send_file", json!({"to": "legal", "path": path})).await;
+            assert!(said.starts_with("there is no file"), "{path}: {said}");
+        }
+        assert_eq!(fs::read_dir(folder.join("received")).unwrap().count(), 1);
+        office.close().await;
     })
     .await;
 }
