@@ -320,7 +320,10 @@ async fn a_receiver_that_was_started_anew_goes_on_with_what_is_on_its_disk() {
         let third = bytes.len() as u64 / 3;
         progress.wait_for(|have| *have >= third).await.unwrap();
         let bob = swarm.agents.pop().unwrap();
-        bob.agent.shutdown("starting anew").await.unwrap();
+        // Without waiting for anything: the file goes on until then.
+        let now = std::time::Duration::ZERO;
+        let ended = bob.agent.shutdown_within("starting anew", now).await;
+        ended.unwrap();
         let logs = tempfile::tempdir().unwrap();
         let bob = builder("bob", &swarm.server.url(), logs.path())
             .roster(roster_of(&["ann", "bob"]))
