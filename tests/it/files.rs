@@ -517,3 +517,36 @@ async fn a_file_may_come_in_messages_from_who_has_no_channel_for_files() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_offers_and_never_sends_has_sixteen_places_and_keeps_nobody_else_out() {
+    within(async {
+        let (swarm, mut eve, home) = bob_and_raw().await;
+        let mut said = Vec::new();
+        for n in 1..=18 {
+            let what = offer(&format!("{n:02x}"), "a", &noise(&n.to_string(), 10));
+            eve.send(eve.sign(n, draft("bob", what)).text());
+            said.push(heard(&mut eve).await["payload"].clone());
+        }
+        let (accepted, refused) = said.split_at(16);
+        assert!(
+            accepted.iter().all(|said| said["type"] == "file-accept"),
+            "{said:?}"
+        );
+        assert!(
+            refused.iter().all(|said| said["reason"] == "busy"),
+            "{said:?}"
+        );
+        // A place is free again once one of them is there.
+        eve.link.send(frame("01", 0, &noise("1", 10)));
+        assert_eq!(heard(&mut eve).await["payload"]["type"], "file-received");
+        let what = offer("19", "b", b"b");
+        eve.send(eve.sign(19, draft("bob", what)).text());
+        assert_eq!(heard(&mut eve).await["payload"]["type"], "file-accept");
+        eve.link.send(frame("19", 0, b"b"));
+        assert_eq!(heard(&mut eve).await["payload"]["type"], "file-received");
+        assert_eq!(fs::read(home.path().join("in/b")).unwrap(), b"b");
+        swarm.end().await;
+    })
+    .await;
+}
