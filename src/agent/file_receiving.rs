@@ -78,12 +78,15 @@ impl Receiving {
             self.say(FileSays::Accept { transfer, offset }).await;
             return self.say_received().await;
         }
-        let Some(_place) = self.link.place() else {
+        let Some(place) = self.link.place() else {
             return self.reject("busy").await;
         };
         let part = match self.prepare().await {
             Ok(part) => part,
-            Err(reason) => return self.reject(&reason).await,
+            Err(reason) => {
+                drop(place);
+                return self.reject(&reason).await;
+            }
         };
         let taken = self.take_in(part, chunks).await;
         self.link.forget(transfer);
@@ -91,6 +94,8 @@ impl Receiving {
             Ok(part) => self.keep(part).await,
             Err(fault) => Err(fault),
         };
+        // Before the word: who hears it may offer the next one at once.
+        drop(place);
         match kept {
             Ok(()) => self.say_received().await,
             Err(Fault::Paused) => {}

@@ -187,7 +187,8 @@ impl Desk {
         };
         let shown = one_line(path, MAX_SHOWN);
         // What is outside must not be told from what is not there.
-        let nothing = || format!("there is no file `{shown}` in the folder that is shared with you");
+        let nothing =
+            || format!("there is no file `{shown}` in the folder that is shared with you");
         let real = folder.join(path).canonicalize().map_err(|_| nothing())?;
         match real.starts_with(folder) && real.is_file() {
             true => Ok(real),

@@ -467,13 +467,27 @@ async fn a_file_of_the_shared_folder_is_sent_and_no_other() {
         fs::write(folder.join("secret.txt"), "not to be shared").unwrap();
         fs::write(shared(folder).join("q3.csv"), "a,b\n1,2\n").unwrap();
         std::os::unix::fs::symlink(folder.join("secret.txt"), shared(folder).join("link")).unwrap();
-        let sent = done(finance, "send_file", json!({"to": "legal", "path": "q3.csv"})).await;
-        assert_eq!((&sent["name"], &sent["size"]), (&json!("q3.csv"), &json!(8)));
+        let sent = done(
+            finance,
+            "send_file",
+            json!({"to": "legal", "path": "q3.csv"}),
+        )
+        .await;
+        assert_eq!(
+            (&sent["name"], &sent["size"]),
+            (&json!("q3.csv"), &json!(8))
+        );
         let received = fs::read_to_string(folder.join("received").join("q3.csv")).unwrap();
         assert_eq!(received, "a,b\n1,2\n");
 
         let secret = folder.join("secret.txt");
-        for path in ["../secret.txt", secret.to_str().unwrap(), "link", "none.txt", "."] {
+        for path in [
+            "../secret.txt",
+            secret.to_str().unwrap(),
+            "link",
+            "none.txt",
+            ".",
+        ] {
             let said = refused(finance, "send_file", json!({"to": "legal", "path": path})).await;
             assert!(said.starts_with("there is no file"), "{path}: {said}");
         }

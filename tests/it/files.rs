@@ -320,7 +320,10 @@ async fn a_receiver_that_was_started_anew_goes_on_with_what_is_on_its_disk() {
         let third = bytes.len() as u64 / 3;
         progress.wait_for(|have| *have >= third).await.unwrap();
         let bob = swarm.agents.pop().unwrap();
-        bob.agent.shutdown("starting anew").await.unwrap();
+        // Without waiting for anything: the file goes on until then.
+        let now = std::time::Duration::ZERO;
+        let ended = bob.agent.shutdown_within("starting anew", now).await;
+        ended.unwrap();
         let logs = tempfile::tempdir().unwrap();
         let bob = builder("bob", &swarm.server.url(), logs.path())
             .roster(roster_of(&["ann", "bob"]))
@@ -510,6 +513,39 @@ async fn a_file_may_come_in_messages_from_who_has_no_channel_for_files() {
         assert_eq!(failed["payload"]["transfer"], "03".repeat(16));
         assert_eq!(failed["payload"]["reason"], "bad-frame");
         assert_eq!(fs::read_dir(home.path().join("in")).unwrap().count(), 1);
+        swarm.end().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_offers_and_never_sends_has_sixteen_places_and_keeps_nobody_else_out() {
+    within(async {
+        let (swarm, mut eve, home) = bob_and_raw().await;
+        let mut said = Vec::new();
+        for n in 1..=18 {
+            let what = offer(&format!("{n:02x}"), "a", &noise(&n.to_string(), 10));
+            eve.send(eve.sign(n, draft("bob", what)).text());
+            said.push(heard(&mut eve).await["payload"].clone());
+        }
+        let (accepted, refused) = said.split_at(16);
+        assert!(
+            accepted.iter().all(|said| said["type"] == "file-accept"),
+            "{said:?}"
+        );
+        assert!(
+            refused.iter().all(|said| said["reason"] == "busy"),
+            "{said:?}"
+        );
+        // A place is free again once one of them is there.
+        eve.link.send(frame("01", 0, &noise("1", 10)));
+        assert_eq!(heard(&mut eve).await["payload"]["type"], "file-received");
+        let what = offer("19", "b", b"b");
+        eve.send(eve.sign(19, draft("bob", what)).text());
+        assert_eq!(heard(&mut eve).await["payload"]["type"], "file-accept");
+        eve.link.send(frame("19", 0, b"b"));
+        assert_eq!(heard(&mut eve).await["payload"]["type"], "file-received");
+        assert_eq!(fs::read(home.path().join("in/b")).unwrap(), b"b");
         swarm.end().await;
     })
     .await;
