@@ -234,7 +234,7 @@ impl Receiving {
 
     /// The sender hears that much; the rest is for who runs this agent.
     fn cannot_store(&self, err: &StoreError) -> String {
-        tracing::warn!(peer = %self.peer(), name = ?self.offer.name, %err, "a file cannot be stored");
+        tracing::warn!(peer = %self.peer(), name = ?self.offer.name, reason = %err, "a file cannot be stored");
         "cannot-store".to_owned()
     }
 

@@ -203,7 +203,7 @@ impl Part {
     /// Takes the part file away.
     pub(super) fn discard(&self) {
         if let Err(err) = self.store.remove(&self.name) {
-            tracing::warn!(file = self.name, %err, "a part file was left behind");
+            tracing::warn!(file = self.name, reason = %err, "a part file was left behind");
         }
     }
 }

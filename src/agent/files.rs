@@ -351,7 +351,7 @@ impl Core {
             }
             Err((_, detail)) => {
                 self.stats.bad_control += 1;
-                tracing::warn!(%peer, %detail, "a message about a file was not understood");
+                tracing::warn!(%peer, reason = %detail, "a message about a file was not understood");
             }
         }
     }

@@ -93,12 +93,12 @@ async fn keep(recipe: Recipe, mut orders: mpsc::Receiver<Asked>, deaths: Arc<Mut
         };
         is_first = false;
         if recipe.restart == Restart::Never {
-            tracing::error!("{died}");
+            tracing::error!(reason = %died, "a process has ended for good");
             remember(&deaths, &died);
             refuse(&mut orders, &died, None).await;
             return;
         }
-        tracing::warn!("{died}; it is started again");
+        tracing::warn!(reason = %died, "a process has ended; it is started again");
         if born.elapsed() > LONG_ENOUGH {
             pause = FIRST_PAUSE;
         }

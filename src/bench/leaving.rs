@@ -185,7 +185,7 @@ fn is_as_left(summary: &Summary) -> bool {
     match check(path) {
         Ok(found) => (found.entries, found.root) == (summary.entries, summary.root),
         Err(err) => {
-            tracing::error!(%err, "a witness log is not good");
+            tracing::error!(reason = %err, "a witness log is not good");
             false
         }
     }

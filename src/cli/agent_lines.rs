@@ -277,7 +277,7 @@ mod tests {
             "payload",
             "not an id",
             "more than",
-            "a list",
+            "Conversations",
             "and nothing else",
             "and nothing else",
         ]) {
