@@ -202,7 +202,7 @@ async fn send_drafts(
     while let Some(input) = inputs.recv().await {
         let number = input.number;
         let sent = match input.read() {
-            Ok(Asked::Send(draft)) => send(agent, *draft, lines, ledger, members).await,
+            Ok(Asked::Send(draft)) => send(agent, number, *draft, lines, ledger, members).await,
             Ok(Asked::SendFile(draft)) => {
                 // Hashing it takes a while: other drafts do not wait for that.
                 let _ = files.send((number, draft)).await;
@@ -230,6 +230,7 @@ async fn send_drafts(
 
 async fn send(
     agent: &Agent,
+    line: u64,
     draft: Draft,
     lines: &mpsc::Sender<String>,
     ledger: &Mutex<Ledger>,
@@ -237,7 +238,19 @@ async fn send(
 ) -> Result<(), String> {
     let destination = draft.destination.clone();
     wait_for_a_link(agent, &destination, members, FOR_A_LINK).await?;
-    let sent = agent.send(draft).await;
+    let sending = agent.send(draft);
+    tokio::pin!(sending);
+    let sent = match timeout(HELD_UP, &mut sending).await {
+        Ok(sent) => sent,
+        Err(_) => {
+            let message = &format!(
+                "`{destination}` takes no more messages, since its program does not read or its link is slow: this one waits, and all after it"
+            );
+            let line = Some(line);
+            let _ = lines.send(Line::Error { line, message }.to_text()).await;
+            sending.await
+        }
+    };
     let receipt = sent.map_err(|err: SendError| err.to_string())?;
     // The receipt first: an acknowledgement may be known already.
     let known = held(ledger).sent(&receipt, &destination);
@@ -471,5 +484,7 @@ const WHEN_TOLD: Duration = Duration::from_secs(1);
 const FOR_THE_REST: Duration = Duration::from_millis(2500);
 /// When told to end: until that is written, and a child program has ended.
 const FOR_LAST_LINES: Duration = Duration::from_millis(2200);
+/// How long a draft waits for a slow receiver before its program is told.
+const HELD_UP: Duration = Duration::from_secs(3);
 /// How long a draft waits for the link that it is for.
 pub(super) const FOR_A_LINK: Duration = Duration::from_secs(10);

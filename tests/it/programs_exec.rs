@@ -67,16 +67,18 @@ fn who_writes_to_a_program_that_does_not_read_is_held_up_and_loses_nothing() {
     });
     // Ann's process is alive all the while, as zoe's messages show; rounds of them go by until it
     // has sent nothing more to bob in one.
-    let mut sent = 0;
+    let (mut sent, mut told) = (0, None);
     loop {
         for n in 0..500 {
             zoe.say("ann", &json!({ "n": n }));
         }
         let (before, mut heard) = (sent, 0);
         while heard < 500 {
-            match ann.json()["event"].as_str().unwrap() {
+            let event = ann.json();
+            match event["event"].as_str().unwrap() {
                 "message" => heard += 1,
                 "sent" => sent += 1,
+                "error" => told = Some((event, sent)),
                 _ => {}
             }
         }
@@ -85,6 +87,19 @@ fn who_writes_to_a_program_that_does_not_read_is_held_up_and_loses_nothing() {
         }
     }
     assert!(sent < MANY, "nobody was held up");
+    // Its own program is told so, once for the draft that waits.
+    while told.is_none() {
+        let event = ann.json();
+        match event["event"].as_str().unwrap() {
+            "error" => told = Some((event, sent)),
+            "sent" => sent += 1,
+            _ => {}
+        }
+    }
+    let (told, before) = told.unwrap();
+    assert_eq!(told["line"], before + 1);
+    let text = told["message"].as_str().unwrap();
+    assert!(text.contains("`bob` takes no more messages"), "{text}");
     // Now it reads; then all of it goes through, in order.
     fs::write(&go, "").unwrap();
     let stdin = writer.join().unwrap();
