@@ -207,6 +207,16 @@ impl Signatures {
         }
     }
 
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.signs.len()
+    }
+
+    /// Signing and verifying once: the medians of those after the first `from`.
+    pub(super) fn median_since(&self, from: usize) -> f64 {
+        median(self.signs[from..].to_vec()) + median(self.verifies[from..].to_vec())
+    }
+
     /// Their medians.
     pub(super) fn put_into(self, floors: &mut Floors) {
         floors.samples.sign = self.signs.len();

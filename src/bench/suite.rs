@@ -73,6 +73,11 @@ pub struct BenchReport {
     /// `unloaded_rtt_us.p50` over [`Floors::signed_rtt_us`], measured in turns with it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unloaded_rtt_ratio: Option<f64>,
+    /// The same for each turn of some tens of milliseconds by itself, and the median of these: where
+    /// the processor changes its speed now and then, medians of the whole run may be of different
+    /// speeds, and those of a turn are not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unloaded_rtt_turn_ratio: Option<f64>,
     /// Of `throughput`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub throughput: Option<Throughput>,
@@ -195,6 +200,7 @@ pub fn blank(options: BenchOptions, message: usize) -> BenchReport {
         rtt_ratio: has(Scenario::Rtt).then_some(0.0),
         unloaded_rtt_us: has(Scenario::Rtt).then(Percentiles::default),
         unloaded_rtt_ratio: has(Scenario::Rtt).then_some(0.0),
+        unloaded_rtt_turn_ratio: has(Scenario::Rtt).then_some(0.0),
         throughput: has(Scenario::Throughput).then(Throughput::default),
         formation: has(Scenario::Setup).then(Formation::default),
         broadcast: has(Scenario::Broadcast).then(Broadcast::default),
@@ -260,6 +266,8 @@ impl Suite {
         let message = (payload, sample.wire.as_str());
         let loaded = loaded::round_trips(peers, (probes, interval), message, progress).await?;
         self.report.floors.put_mesh_round_trips(&loaded.raw);
+        let turn_ratio = rounded(median(unloaded.turn_ratios), 3);
+        self.report.unloaded_rtt_turn_ratio = Some(turn_ratio);
         self.report.unloaded_rtt_us = Some(unloaded.signed.percentiles());
         self.report.curves = vec![
             ("raw DataChannel, one at a time", unloaded.raw),

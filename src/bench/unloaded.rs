@@ -9,7 +9,7 @@ use super::progress::Progress;
 use super::raw::RawPair;
 use super::running::RunError;
 use super::scenario;
-use super::stats::Latencies;
+use super::stats::{Latencies, median};
 use super::suite::{links_missing, mesh_of};
 
 /// What was measured.
@@ -18,6 +18,8 @@ pub(super) struct Unloaded {
     pub(super) signed: Latencies,
     /// Of the same bytes on a link without agents.
     pub(super) raw: Latencies,
+    /// Of each turn: the median signed round trip over what it can never beat, of the same turn.
+    pub(super) turn_ratios: Vec<f64>,
 }
 
 /// Round trips on the first link of a mesh, one at a time, for about `time`, in short turns with
@@ -38,11 +40,16 @@ pub(super) async fn round_trips(
     let mut signatures = floors::Signatures::default();
     let (asker, answerer) = running.first_link().ok_or(links_missing(&running))?;
     let turns = time.as_millis().div_ceil(3 * TURN.as_millis()).max(1);
+    let mut turn_ratios = Vec::new();
     for _ in 0..turns {
+        let before = (signatures.count(), pair.round_trips().len());
         signatures = signatures.more(sample, TURN / 4).await;
         pair.measure(&sample.wire, TURN).await?;
         let turn = scenario::one_at_a_time(&asker, &answerer, payload, TURN).await?;
         signed.add(&turn);
+        let floor = median(pair.round_trips()[before.1..].to_vec())
+            + 2.0 * signatures.median_since(before.0);
+        turn_ratios.push(turn.percentiles().p50 as f64 / floor);
     }
     drop((asker, answerer));
     signatures.put_into(floors);
@@ -50,7 +57,11 @@ pub(super) async fn round_trips(
     let raw = Latencies::of_micros(pair.round_trips());
     pair.close().await;
     running.finish().await?;
-    Ok(Unloaded { signed, raw })
+    Ok(Unloaded {
+        signed,
+        raw,
+        turn_ratios,
+    })
 }
 
 /// Short, because a virtual machine's processor may be half as fast for some tens of milliseconds;
