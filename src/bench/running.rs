@@ -170,13 +170,18 @@ impl RunningSwarm {
         let server = Server::bind(ServerConfig::new(swarm.signal.listen, admission)).await?;
         let signal = format!("ws://{}", reachable(server.local_addr()));
         let (started, cpu_at_start) = (Instant::now(), resources::cpu_seconds());
+        // All links are made at once, by one machine: none may give up, and begin anew, because of
+        // the others.
+        let links = u32::try_from(swarm.links().len()).unwrap_or(u32::MAX);
+        let dial_timeout = DIAL.max(PER_LINK.saturating_mul(links));
         let mut starting = JoinSet::new();
         for (n, (agent, key)) in swarm.agents.iter().zip(&keys.pairs).enumerate() {
             let builder = Agent::of_swarm(swarm, &swarm.agents[n])
                 .key(key.clone())
                 .signal(&signal)
                 .roster(roster_of(&agent.id, &keys.roster))
-                .witness(Some(place.path.clone()));
+                .witness(Some(place.path.clone()))
+                .dial_timeout(dial_timeout);
             let id = agent.id.clone();
             starting.spawn(async move { (n, id, builder.start().await) });
         }
@@ -367,6 +372,10 @@ impl RunError {
 
 /// A thousand agents in one process need some of it; five need a hundredth of a second.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a link may take, and what each link of the swarm adds: several times what making one
+/// costs two processors.
+const DIAL: Duration = Duration::from_secs(10);
+const PER_LINK: Duration = Duration::from_millis(10);
 /// Between the decision to probe and the first probe: all tasks are waiting by then.
 pub(super) const LEAD: Duration = Duration::from_millis(20);
 
