@@ -13,18 +13,18 @@ use super::conversations::Conversations;
 use super::core::{Core, Shared, wall_clock};
 use super::countersigning::Countersigning;
 use super::driver::run;
-use super::effects::Directory;
 use super::event::Subscribers;
 use super::file_store::Store;
 use super::files::{AcceptFiles, Files};
 use super::gate::Gate;
 use super::keyring::Keyring;
 use super::links::Links;
+use super::sending::Rooms;
 use super::vitals::Tally;
 use super::{Agent, Stats};
 use crate::identity::{AgentId, KeyPair, PublicKey, Roster, Session, SwarmName};
 use crate::link::{BindError, ChannelOptions, ENOUGH_BUFFER, Endpoint, EndpointConfig, IceServer};
-use crate::mesh::{Config, Mesh, Neighbours};
+use crate::mesh::{Config, Mesh, Neighbours, OutboxLimits};
 use crate::signal::{
     Client, ClientConfig, ClientFrame, ClientSender, ConnectError, ErrorCode, Registered, Trust,
 };
@@ -51,6 +51,7 @@ pub struct Builder {
     witness_sync: SyncPolicy,
     on_witness_error: OnWriteError,
     dial_timeout: Duration,
+    outbox: OutboxLimits,
     conversation_silence: Duration,
     accept_files: Option<AcceptFiles>,
 }
@@ -108,6 +109,7 @@ impl Agent {
             witness_sync: SyncPolicy::default(),
             on_witness_error: OnWriteError::default(),
             dial_timeout: Duration::from_secs(10),
+            outbox: OutboxLimits::default(),
             conversation_silence: SILENCE,
             accept_files: None,
         }
@@ -226,6 +228,13 @@ impl Builder {
         self
     }
 
+    /// How much is kept for each peer until it acknowledges it, and how long.
+    #[must_use]
+    pub fn outbox_limits(mut self, limits: OutboxLimits) -> Self {
+        self.outbox = limits;
+        self
+    }
+
     /// After how much silence a conversation is closed, and no more in
     /// [`Agent::conversations`]; by default 24 hours.
     #[must_use]
@@ -293,12 +302,13 @@ impl Builder {
                 neighbours: self.neighbours,
                 reliable: self.channel.is_reliable(),
                 dial_timeout: self.dial_timeout,
+                outbox: self.outbox,
+                durable: false,
                 seed: u64::from_le_bytes(seed),
             },
             now,
         );
         let (signal_queue, signal_out) = mpsc::channel(SIGNALING);
-        let directory = Directory::default();
         let mut tasks = JoinSet::new();
         tasks.spawn(forward(client.sender(), signal_out));
         let runtime = Handle::current();
@@ -316,13 +326,10 @@ impl Builder {
                 swarm: self.swarm,
                 sdp_detail: self.sdp_detail,
                 links: Links::new(agent.clone()),
-                directory: directory.clone(),
-                files: Arc::new(Files::new(
-                    self.id.clone(),
-                    agent.clone(),
-                    directory.clone(),
-                    accept,
-                )),
+                rooms: Rooms::default(),
+                reliable: self.channel.is_reliable(),
+                max_message: self.channel.max_message,
+                files: Arc::new(Files::new(self.id.clone(), agent.clone(), accept)),
                 subscribers: Subscribers::default(),
                 stats: Stats::default(),
                 conversations: Conversations::new(self.conversation_silence),
@@ -343,7 +350,6 @@ impl Builder {
             id: self.id,
             session,
             public_key,
-            directory,
             driver: tokio::spawn(run(Arc::clone(&shared), client)),
             shared,
         })

@@ -22,14 +22,15 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use super::conversations::Conversations;
 use super::countersigning::Countersigning;
-use super::effects::{Directory, Effect};
+use super::effects::Effect;
 use super::event::{AgentEvent, Subscribers};
 use super::files::Files;
 use super::gate::Gate;
 use super::keyring::Keyring;
 use super::links::Links;
+use super::sending::Rooms;
 use super::vitals::Tally;
-use super::{AgentError, Stats};
+use super::{AgentError, Stats, testimony};
 use crate::identity::{AgentId, KeyPair, Session, SwarmName};
 use crate::link::Endpoint;
 use crate::mesh::{Mesh, Output, PeerState, PeerView};
@@ -60,7 +61,11 @@ pub(super) struct Core {
     pub(super) witness: Option<Log>,
     pub(super) sdp_detail: SdpDetail,
     pub(super) links: Links,
-    pub(super) directory: Directory,
+    pub(super) rooms: Rooms,
+    /// Whether what was sent is kept until it is acknowledged.
+    pub(super) reliable: bool,
+    /// Bytes of the largest message.
+    pub(super) max_message: usize,
     pub(super) files: Arc<Files>,
     pub(super) subscribers: Subscribers,
     pub(super) stats: Stats,
@@ -240,12 +245,26 @@ impl Core {
                 destination,
                 from,
                 to,
-            } => self.tell(AgentEvent::Undelivered {
+                why,
+            } => {
+                let range = (from, to);
+                let entry = testimony::undelivered(&peer, &destination, range, why, self.wall);
+                self.testify(entry);
+                self.tell(AgentEvent::Undelivered {
+                    peer,
+                    destination,
+                    from,
+                    to,
+                    why,
+                });
+            }
+            Output::Transmit {
                 peer,
-                destination,
-                from,
-                to,
-            }),
+                link,
+                sequence_num,
+                bytes,
+            } => self.transmit(&peer, link, sequence_num, bytes),
+            Output::Room { peer } => self.rooms.tell(&peer),
             Output::RefusedByPeer {
                 peer,
                 destination,

@@ -175,8 +175,8 @@ impl Core {
     fn end_links(&mut self) -> JoinSet<()> {
         // The forwarder ends when it has carried the goodbye to the server.
         self.signal_queue = tokio::sync::mpsc::channel(1).0;
-        // Callers of `send` get no more places; then the writers can drain their queues and end.
-        self.directory.clear();
+        // Callers of `send` wait no longer; they are told that the agent has ended.
+        self.rooms.clear();
         self.files.end();
         for link in self.links.remove_all() {
             self.spawn(link.end());

@@ -11,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::files::FileEvent;
 use crate::identity::AgentId;
-use crate::mesh::CloseReason;
+use crate::mesh::{CloseReason, GivenBack};
 use crate::message::{Destination, IfMessage, Reason, SdpReason, Verified};
 use crate::witness::Fork;
 
@@ -43,16 +43,18 @@ pub enum AgentEvent {
         /// The greatest number it has seen.
         up_to: u64,
     },
-    /// A link was lost before a peer had seen these of mine.
+    /// These of mine are given up: they are not sent (again).
     Undelivered {
-        /// Who did not see them.
+        /// Who has not acknowledged them.
         peer: AgentId,
         /// Of those sent to this destination,
         destination: Destination,
         /// from this number
         from: u64,
-        /// to this one.
+        /// to this one, as far as they were open still.
         to: u64,
+        /// Why.
+        why: GivenBack,
     },
     /// A peer refused one of mine.
     RefusedByPeer {

@@ -102,7 +102,7 @@ impl Core {
 
     fn let_out(&mut self, effect: Effect) {
         match effect {
-            Effect::Message(way, place, bytes) => way.send(place, bytes),
+            Effect::Message(way, bytes) => way.send(bytes),
             Effect::Control(queue, frame) => {
                 // A peer that takes no control frames for so long is dead; its heartbeat
                 // will say so.

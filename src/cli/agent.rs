@@ -371,10 +371,11 @@ fn told(event: &AgentEvent, ledger: &Mutex<Ledger>) -> Vec<String> {
             destination,
             from,
             to,
+            why,
         } => {
-            let ids = held(ledger).lost(peer, destination, (*from, *to));
+            let ids = held(ledger).lost(peer, destination, (*from, *to), *why);
             let ids = ids.iter();
-            ids.map(|id| settled(id, destination, peer, Fate::Undelivered))
+            ids.map(|id| settled(id, destination, peer, Fate::Undelivered(*why)))
                 .collect()
         }
         AgentEvent::RefusedByPeer {
@@ -456,10 +457,11 @@ fn settled(id: &str, destination: &Destination, peer: &AgentId, fate: Fate) -> S
             destination,
             peer,
         },
-        Fate::Undelivered => Line::Undelivered {
+        Fate::Undelivered(why) => Line::Undelivered {
             id,
             destination,
             peer,
+            reason: why.as_str(),
         },
     };
     line.to_text()
