@@ -11,6 +11,7 @@ use super::core::Core;
 use super::effects::Effect;
 use super::event::AgentEvent;
 use super::links::Made;
+use super::taking::OnItsWay;
 use super::testimony;
 use super::{Receipt, SendError};
 use crate::identity::{AgentId, LinkId};
@@ -30,6 +31,10 @@ impl Core {
         self.testify(testimony::sent(&signed, self.wall));
         self.stats.sent += 1;
         let bytes = signed.bytes();
+        if let Some(journal) = &mut self.journal {
+            let number = assigned.sequence_num;
+            journal.accepted(&assigned.to, &destination, number, self.wall, &bytes);
+        }
         self.mesh.sent(&destination, &assigned, &bytes, self.now);
         let message = signed.message();
         if let Some(id) = message.conversation_id() {
@@ -121,8 +126,12 @@ impl Core {
                     self.conversations.received(id, source, self.now, self.wall);
                 }
                 self.listen_for_files(&message);
+                let it = match (&self.journal, self.links.agent().upgrade()) {
+                    (Some(_), Some(agent)) => OnItsWay::noted(permit, &message, agent),
+                    _ => OnItsWay::unnoted(permit),
+                };
                 let event = AgentEvent::Message(message);
-                self.effects.push(Effect::Event(event, Some(permit)));
+                self.effects.push(Effect::Event(event, Some(it)));
             }
             Err(reason) => self.reject(peer, &claim, reason, ""),
         }

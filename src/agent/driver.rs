@@ -37,7 +37,11 @@ pub(super) async fn run(shared: Arc<Shared>, client: Client) -> Result<Summary, 
                 // A round with nothing but the time in it.
                 shared.enter(|_| ());
             }
-            () = shared.changed() => {}
+            () = shared.changed() => {
+                if shared.has_marks() {
+                    shared.enter(|_| ());
+                }
+            }
             _ = crowded.changed(), if is_crowded => {}
         }
     }

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 
 use super::event::AgentEvent;
 use super::files::Heard;
+use super::taking::OnItsWay;
 use crate::link::{Link, LinkError};
 use crate::signal::ClientFrame;
 
@@ -21,8 +22,8 @@ pub(super) enum Effect {
     Signal(ClientFrame),
     /// Act on what a message says of a file.
     File(Box<Heard>),
-    /// Tell the program.
-    Event(AgentEvent, Option<OwnedSemaphorePermit>),
+    /// Tell the program; of a message, what it has to give back.
+    Event(AgentEvent, Option<OnItsWay>),
 }
 
 /// The way out of a link: past its queue while that is empty.

@@ -43,6 +43,7 @@ mod parting;
 mod quality;
 mod sending;
 mod syncer;
+mod taking;
 mod testimony;
 mod vitals;
 mod witnessing;
@@ -63,6 +64,7 @@ pub use file_wire::{FileOffer, InvalidTransferId, TransferId};
 pub use files::{AcceptFiles, Direction, FileEvent, FileState};
 pub use quality::ConnectionQuality;
 pub use sending::DeliveryError;
+pub use taking::Held;
 pub use vitals::{Coverage, Observer, Queued, RoundTrips, Vitals};
 
 use crate::identity::{AgentId, PublicKey, Session};
@@ -198,6 +200,9 @@ pub enum AgentError {
         "the witness cannot be written, so the agent has stopped, and nothing was sent unwitnessed: {0}"
     )]
     Witness(#[from] crate::witness::WriteError),
+    /// The outbox cannot be written. The agent stops rather than promise what it cannot keep.
+    #[error("the outbox cannot be written, so the agent has stopped: {0}")]
+    Outbox(#[from] crate::outbox::JournalError),
     /// A later process with the same id and key has taken this one's place.
     #[error("a later process with the same id and key has taken this one's place")]
     Replaced,
@@ -277,6 +282,15 @@ impl Agent {
     /// Whether the link with `peer` is up.
     pub fn is_linked(&self, peer: &AgentId) -> bool {
         self.shared.look().mesh.is_linked(peer)
+    }
+
+    /// Whether a message to `destination` would be sent, or kept until its receiver is back; it may
+    /// have to wait for room.
+    pub fn would_take(&self, destination: &Destination) -> bool {
+        use crate::mesh::SendError;
+        let core = self.shared.look();
+        let assigned = core.mesh.assign(destination, core.now);
+        matches!(assigned, Ok(_) | Err(SendError::Full { .. }))
     }
 
     /// Waits until the link with `peer` is up.

@@ -18,12 +18,13 @@ use super::agent_exec::{self, Again, Program};
 use super::agent_files::{self, FileDraft, Taking};
 use super::agent_ledger::{Fate, Ledger};
 use super::agent_lines::{Asked, Input, Line, PeerIs};
+use super::agent_mcp;
+use super::agent_pipes::{self, Told};
 use super::failure::{Failure, impossible};
 use super::interrupt::Interrupt;
 use super::joining::{Joining, Members};
 use super::mesh_up::duration;
 use super::watching::Watching;
-use super::{agent_mcp, agent_pipes};
 use crate::admin::AgentWatch;
 use crate::agent::{Agent, AgentEvent, SendError, Subscription};
 use crate::identity::AgentId;
@@ -45,6 +46,11 @@ pub(crate) struct Args {
     conversation_silence: Duration,
     #[command(flatten)]
     taking: Taking,
+    /// Keep messages that are not acknowledged below this folder, and what was received: the agent
+    /// goes on where it was however it has ended, and nothing is lost or comes twice
+    /// [default: `outbox` of the swarm file; otherwise they are kept in memory]
+    #[arg(long, value_name = "DIR")]
+    outbox: Option<PathBuf>,
     /// Stay after the end of the input
     #[arg(long)]
     stay: bool,
@@ -68,6 +74,10 @@ pub(crate) async fn run(args: Args, _: &Globals) -> anyhow::Result<ExitCode> {
     let (builder, members) = args.joining.builder(&args.id)?;
     let builder = builder.conversation_silence(args.conversation_silence);
     let builder = args.taking.apply(builder)?;
+    let builder = match args.outbox {
+        Some(folder) => builder.outbox(Some(folder)),
+        None => builder,
+    };
     let watch = Arc::new(AgentWatch::default());
     // It answers until the process has ended, that it is leaving too.
     let _admin = args.watching.start(watch.clone()).await?;
@@ -118,7 +128,7 @@ pub(super) fn greeting(agent: &Agent) -> String {
 async fn serve(
     agent: Agent,
     inputs: mpsc::Receiver<Input>,
-    lines: mpsc::Sender<String>,
+    lines: mpsc::Sender<Told>,
     stay: bool,
     members: Members,
     interrupt: &mut Interrupt,
@@ -163,7 +173,7 @@ async fn serve(
         // Who tells the agent to end does not wait for anything.
         _ if grace == WHEN_TOLD => Ok(code),
         missing => Err(impossible(anyhow!(
-            "{missing} of the messages were never acknowledged: the events `undelivered`, and those without `acked`, say which"
+            "{missing} of the messages were not acknowledged: the events `undelivered`, and those without `acked`, say which. With an outbox on disk the latter go out when the agent starts again"
         ))),
     }
 }
@@ -179,7 +189,7 @@ pub(super) async fn leave(agent: Agent, reason: &str, grace: Duration) -> anyhow
 pub(super) async fn speak(
     agent: &Agent,
     inputs: mpsc::Receiver<Input>,
-    lines: &mpsc::Sender<String>,
+    lines: &mpsc::Sender<Told>,
     ledger: &Mutex<Ledger>,
     members: &Members,
 ) -> usize {
@@ -194,7 +204,7 @@ pub(super) async fn speak(
 async fn send_drafts(
     agent: &Agent,
     mut inputs: mpsc::Receiver<Input>,
-    lines: &mpsc::Sender<String>,
+    lines: &mpsc::Sender<Told>,
     ledger: &Mutex<Ledger>,
     members: &Members,
     files: mpsc::Sender<(u64, FileDraft)>,
@@ -212,7 +222,7 @@ async fn send_drafts(
                 let conversations = agent.conversations();
                 let conversations = conversations.iter().map(Into::into).collect();
                 let told = Line::Conversations { conversations };
-                let _ = lines.send(told.to_text()).await;
+                let _ = lines.send(told.to_text().into()).await;
                 Ok(())
             }
             Err(message) => Err(message),
@@ -223,7 +233,7 @@ async fn send_drafts(
                 line,
                 message: &message,
             };
-            let _ = lines.send(error.to_text()).await;
+            let _ = lines.send(error.to_text().into()).await;
         }
     }
 }
@@ -232,12 +242,14 @@ async fn send(
     agent: &Agent,
     line: u64,
     draft: Draft,
-    lines: &mpsc::Sender<String>,
+    lines: &mpsc::Sender<Told>,
     ledger: &Mutex<Ledger>,
     members: &Members,
 ) -> Result<(), String> {
     let destination = draft.destination.clone();
-    wait_for_a_link(agent, &destination, members, FOR_A_LINK).await?;
+    if !agent.would_take(&destination) {
+        wait_for_a_link(agent, &destination, members, FOR_A_LINK).await?;
+    }
     let sending = agent.send(draft);
     tokio::pin!(sending);
     let sent = match timeout(HELD_UP, &mut sending).await {
@@ -247,7 +259,9 @@ async fn send(
                 "`{destination}` takes no more messages, since its program does not read or its link is slow: this one waits, and all after it"
             );
             let line = Some(line);
-            let _ = lines.send(Line::Error { line, message }.to_text()).await;
+            let _ = lines
+                .send(Line::Error { line, message }.to_text().into())
+                .await;
             sending.await
         }
     };
@@ -259,10 +273,10 @@ async fn send(
         destination: destination.as_str(),
         sequence_num: receipt.sequence_num,
     };
-    let _ = lines.send(sent.to_text()).await;
+    let _ = lines.send(sent.to_text().into()).await;
     for (peer, fate) in &known {
         let _ = lines
-            .send(settled(&receipt.id, &destination, peer, *fate))
+            .send(settled(&receipt.id, &destination, peer, *fate).into())
             .await;
     }
     Ok(())
@@ -311,19 +325,22 @@ pub(super) enum Heard {
 /// Tells what happens, until the agent has ended or nobody listens.
 pub(super) async fn listen(
     mut events: Subscription,
-    lines: &mpsc::Sender<String>,
+    lines: &mpsc::Sender<Told>,
     ledger: &Mutex<Ledger>,
 ) -> Heard {
     loop {
         let event = tokio::select! {
-            event = events.recv() => event,
+            event = events.recv_held() => event,
             () = lines.closed() => return Heard::Nobody,
         };
-        let Some(event) = event else {
+        let Some((event, held)) = event else {
             return Heard::All;
         };
-        for line in told(&event, ledger) {
-            if lines.send(line).await.is_err() {
+        let is_message = matches!(event, AgentEvent::Message(_));
+        let mut held = Some(held).filter(|_| is_message);
+        for text in told(&event, ledger) {
+            let held = held.take();
+            if lines.send(Told { text, held }).await.is_err() {
                 return Heard::Nobody;
             }
         }

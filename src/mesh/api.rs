@@ -265,6 +265,8 @@ pub enum GivenBack {
     TooLarge,
     /// This agent left before it was acknowledged.
     Left,
+    /// It belongs to a session of this agent that a later one has taken the place of.
+    Superseded,
 }
 
 impl GivenBack {
@@ -275,6 +277,7 @@ impl GivenBack {
             Self::Full => "full",
             Self::TooLarge => "too-large",
             Self::Left => "left",
+            Self::Superseded => "superseded",
         }
     }
 }
