@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
@@ -354,7 +354,7 @@ impl Builder {
                 gate: Gate::new(holds),
                 countersigning: Countersigning::of(&self.swarm, &self.id, &public_key, &witness),
                 witness: Some(witness),
-                journal,
+                journal: journal.map(|journal| Arc::new(Mutex::new(journal))),
                 swarm: self.swarm,
                 sdp_detail: self.sdp_detail,
                 links: Links::new(agent.clone()),

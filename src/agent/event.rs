@@ -137,7 +137,7 @@ impl Subscription {
         Some(event)
     }
 
-    /// As [`recv`](Self::recv), for who wants to say when a message is where it should be.
+    /// As [`recv`](Self::recv), for who wants to say when a message is in safe hands.
     /// Cancel-safe.
     pub async fn recv_held(&mut self) -> Option<(AgentEvent, Held)> {
         let (event, it) = self.0.recv().await?;

@@ -73,7 +73,8 @@ impl Agent {
         let number = receipt.sequence_num;
         let mut open: BTreeSet<_> = receipt.to.iter().cloned().collect();
         while !open.is_empty() {
-            match events.recv().await.ok_or(DeliveryError::Ended)? {
+            // Messages are none of its business: they are the program's to take.
+            match events.recv_held().await.ok_or(DeliveryError::Ended)?.0 {
                 AgentEvent::Acked {
                     peer,
                     destination: to,

@@ -8,8 +8,7 @@ use super::core::Core;
 use super::effects::Effect;
 use super::event::AgentEvent;
 use super::gate::wants_cover;
-use super::taking::Mark;
-use crate::outbox::Journal;
+use super::taking::open;
 use crate::witness::{Entry, Log, OnWriteError, WriteError};
 
 impl Core {
@@ -56,20 +55,13 @@ impl Core {
                 return false;
             }
         }
-        if let Err(err) = self.journal.as_mut().map_or(Ok(()), Journal::commit) {
+        let written = self.journal.as_ref().map(|journal| open(journal).commit());
+        if let Some(Err(err)) = written {
             self.stop_since("the outbox cannot be written", AgentError::Outbox(err));
             return false;
         }
         self.release();
         true
-    }
-
-    /// The agent has ended; the program took these only then.
-    pub(super) fn note_what_came_late(&mut self, marks: Vec<Mark>) {
-        self.note_taken(marks);
-        if let Err(err) = self.journal.as_mut().map_or(Ok(()), Journal::commit) {
-            tracing::error!(agent = %self.me, reason = %err, "the outbox cannot be written: what was taken last may come again");
-        }
     }
 
     /// The disk has so many entries.

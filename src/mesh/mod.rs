@@ -18,14 +18,14 @@
 mod api;
 mod guard;
 mod heartbeat;
+mod keeping;
+#[cfg(test)]
+mod keeping_tests;
 mod life;
 mod machine;
 #[cfg(test)]
 mod message_tests;
 mod messages;
-mod outbox;
-#[cfg(test)]
-mod outbox_tests;
 mod outgoing;
 mod parting;
 mod peer;
