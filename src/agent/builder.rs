@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::conversations::Conversations;
@@ -20,14 +19,13 @@ use super::files::{AcceptFiles, Files};
 use super::gate::Gate;
 use super::keyring::Keyring;
 use super::links::Links;
+use super::signaling::{Servers, Signaling, forward};
 use super::vitals::Tally;
 use super::{Agent, Stats};
-use crate::identity::{AgentId, KeyPair, PublicKey, Roster, Session, SwarmName};
+use crate::identity::{AgentId, KeyPair, PublicKey, Roster, SwarmName};
 use crate::link::{BindError, ChannelOptions, ENOUGH_BUFFER, Endpoint, EndpointConfig, IceServer};
 use crate::mesh::{Config, Mesh, Neighbours};
-use crate::signal::{
-    Client, ClientConfig, ClientFrame, ClientSender, ConnectError, ErrorCode, Registered, Trust,
-};
+use crate::signal::{ConnectError, Registered, Trust};
 use crate::swarm::SdpDetail;
 use crate::witness::{Log, LogOwner, OnWriteError, Opening, SyncPolicy};
 
@@ -116,7 +114,8 @@ impl Agent {
 
 impl Builder {
     /// The signaling server: `ws://HOST:PORT` or `wss://HOST:PORT`, by default
-    /// `ws://127.0.0.1:8443`.
+    /// `ws://127.0.0.1:8443`. Several, separated by commas, are tried in order, now and whenever the
+    /// connection was lost.
     #[must_use]
     pub fn signal(mut self, url: &str) -> Self {
         url.clone_into(&mut self.signal);
@@ -281,11 +280,19 @@ impl Builder {
         witness.commit()?;
         // In memory there is nothing to wait for.
         let holds = self.witness_sync == SyncPolicy::Always && self.witness.is_some();
-        let (client, registered, session) = self.register(&key).await?;
+        let servers = Servers::new(
+            &self.signal,
+            self.swarm.clone(),
+            self.id.clone(),
+            key.clone(),
+            self.trust.clone(),
+        )?;
+        let (client, registered, session) = servers.register().await?;
         let endpoint = self.bind(&registered)?;
         let now = Instant::now();
-        let mut seed = [0; 8];
+        let (mut seed, mut jitter) = ([0; 8], [0; 8]);
         getrandom::fill(&mut seed)?;
+        getrandom::fill(&mut jitter)?;
         let mesh = Mesh::new(
             Config {
                 me: self.id.clone(),
@@ -297,10 +304,10 @@ impl Builder {
             },
             now,
         );
-        let (signal_queue, signal_out) = mpsc::channel(SIGNALING);
-        let directory = Directory::default();
         let mut tasks = JoinSet::new();
-        tasks.spawn(forward(client.sender(), signal_out));
+        let (signal_queue, forwarding) = forward(client.sender());
+        tasks.spawn(forwarding);
+        let directory = Directory::default();
         let runtime = Handle::current();
         let shared = Arc::new_cyclic(|agent| {
             Shared::new(Core {
@@ -328,6 +335,7 @@ impl Builder {
                 conversations: Conversations::new(self.conversation_silence),
                 tally: Tally::new(),
                 signal_queue,
+                pause_asked: None,
                 runtime,
                 tasks,
                 on_error: self.on_witness_error,
@@ -339,48 +347,16 @@ impl Builder {
             })
         });
         shared.enter(|core| core.registered(&registered.connected_agents));
+        let jitter = u64::from_le_bytes(jitter);
+        let signaling = Signaling::new(servers, session, client, jitter);
         Ok(Agent {
             id: self.id,
             session,
             public_key,
             directory,
-            driver: tokio::spawn(run(Arc::clone(&shared), client)),
+            driver: tokio::spawn(run(Arc::clone(&shared), signaling)),
             shared,
         })
-    }
-
-    /// Registers; where a greater session of this agent is known, with one greater still: the
-    /// newest process stays.
-    async fn register(&self, key: &KeyPair) -> Result<(Client, Registered, Session), StartError> {
-        let mut at_least = 0;
-        let mut attempts = 1;
-        loop {
-            let mut random = [0; 10];
-            getrandom::fill(&mut random)?;
-            let now = u64::try_from(wall_clock().unix_ms()).unwrap_or(0);
-            let session = Session::new(now.max(at_least), random);
-            let config = ClientConfig {
-                url: self.signal.clone(),
-                swarm: self.swarm.clone(),
-                agent_id: self.id.clone(),
-                key: key.clone(),
-                session,
-                trust: self.trust.clone(),
-                connect_timeout: CONNECT,
-            };
-            match Client::connect(config).await {
-                Ok((client, registered)) => return Ok((client, registered, session)),
-                Err(ConnectError::Registration {
-                    code: ErrorCode::OlderSession,
-                    session: Some(current),
-                    ..
-                }) if attempts < OLDER_SESSIONS => {
-                    attempts += 1;
-                    at_least = current.unix_ms() + 1;
-                }
-                Err(err) => return Err(err.into()),
-            }
-        }
     }
 
     fn bind(&self, registered: &Registered) -> Result<Endpoint, BindError> {
@@ -408,21 +384,5 @@ impl Builder {
     }
 }
 
-/// Carries frames to the server at the pace it allows, so that the driver never waits for it.
-async fn forward(sender: ClientSender, mut queue: mpsc::Receiver<ClientFrame>) {
-    while let Some(frame) = queue.recv().await {
-        if let Err(err) = sender.send(frame).await {
-            tracing::debug!(%err, "signaling frame not sent");
-            return;
-        }
-    }
-}
-
 /// After how much silence a conversation is closed.
 const SILENCE: Duration = Duration::from_secs(24 * 60 * 60);
-/// Frames that wait for the server: the offers and candidates of a thousand links.
-const SIGNALING: usize = 4_096;
-/// For finding, reaching and convincing the server.
-const CONNECT: Duration = Duration::from_secs(10);
-/// Restarts of one agent that may race each other.
-const OLDER_SESSIONS: usize = 4;

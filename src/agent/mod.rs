@@ -41,6 +41,7 @@ mod links;
 mod of_swarm;
 mod parting;
 mod quality;
+mod signaling;
 mod syncer;
 mod testimony;
 mod vitals;

@@ -17,7 +17,7 @@ use super::Globals;
 use super::agent_exec::{self, Again, Program};
 use super::agent_files::{self, FileDraft, Taking};
 use super::agent_ledger::{Fate, Ledger};
-use super::agent_lines::{Asked, Input, Line, PeerIs};
+use super::agent_lines::{Asked, Input, Line, PeerIs, SignalingIs};
 use super::failure::{Failure, impossible};
 use super::interrupt::Interrupt;
 use super::joining::{Joining, Members};
@@ -430,9 +430,17 @@ fn told(event: &AgentEvent, ledger: &Mutex<Ledger>) -> Vec<String> {
             vec![error(&message)]
         }
         AgentEvent::SignalingLost => {
-            vec![error(
-                "the signaling server is gone: links live on, new ones cannot be made",
-            )]
+            let state = SignalingIs::Lost;
+            vec![
+                Line::Signaling { state }.to_text(),
+                error(
+                    "the signaling server is gone: links live on, new ones cannot be made; trying to reach it again",
+                ),
+            ]
+        }
+        AgentEvent::SignalingBack => {
+            let state = SignalingIs::Back;
+            vec![Line::Signaling { state }.to_text()]
         }
         AgentEvent::WitnessInterrupted { error: why } => vec![error(why)],
         AgentEvent::WitnessResumed { missing } => vec![error(&format!(

@@ -26,6 +26,7 @@ mod messages;
 mod outgoing;
 mod parting;
 mod peer;
+mod presence;
 mod shared;
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::address::Names;
 use super::errors::{ErrorCode, ErrorFrame};
-use super::proof::Register;
+use super::proof::{Later, Register};
 use super::room::ConnId;
 use super::wire::{IceServer, Peer};
 use crate::identity::{AgentId, BadSignature, PublicKey, Roster, Session, SwarmName};
@@ -79,6 +79,8 @@ pub(super) struct Member {
     pub(super) conn: ConnId,
     pub(super) public_key: PublicKey,
     pub(super) session: Session,
+    /// Its registration, for an earlier session that comes later.
+    pub(super) proof: Later,
 }
 
 impl Rules {
@@ -146,6 +148,8 @@ impl Rules {
             let message = format!("a later session of `{agent_id}` is connected");
             let mut refusal = ErrorCode::OlderSession.because(message);
             refusal.session = Some(current.session);
+            // Without it the agent would have to take our word.
+            refusal.later = Some(Box::new(current.proof.clone()));
             return Err(refusal);
         }
         let limits = &self.limits;

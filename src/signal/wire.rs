@@ -6,8 +6,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::errors::{ErrorFrame, FrameError};
-use super::members::{Members, Wrong, unexpected};
-use super::proof::{Goodbye, Nonce, Register};
+use super::members::{Members, Wrong, schema_error, unexpected};
+use super::proof::{Goodbye, INTEGERS_END, Nonce, Register};
 use super::sdp::{SdpFrame, SdpKind};
 use crate::identity::{AgentId, LinkId, PublicKey, Session};
 
@@ -322,6 +322,7 @@ impl ErrorFrame {
             link: members.take_optional("link")?,
             session: members.take_optional("session")?,
             later: members.take_optional_object("later")?,
+            retry_after_ms: retry_after(members)?,
         })
     }
 }
@@ -339,6 +340,15 @@ fn agent_left(members: &mut Members) -> Result<ServerFrame, Wrong> {
         session: members.take("session")?,
         reason: members.take("reason")?,
     })
+}
+
+fn retry_after(members: &mut Members) -> Result<Option<u64>, Wrong> {
+    match members.take_optional("retry_after_ms")? {
+        Some(INTEGERS_END..) => Err(schema_error(
+            "member `retry_after_ms`: expected an integer below 2^53".into(),
+        )),
+        wait => Ok(wait),
+    }
 }
 
 fn please_offer(members: &mut Members) -> Result<(AgentId, AgentId), Wrong> {

@@ -63,6 +63,7 @@ fn samples() -> Vec<Value> {
         to: session.map(|_| id("b")),
         link: session.map(|_| link()),
         session,
+        retry_after_ms: session.map(|_| 1500),
         later: session.map(|session| {
             Box::new(Later {
                 nonce,
