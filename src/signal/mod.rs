@@ -54,6 +54,8 @@ pub use wire::{
 #[cfg(test)]
 mod admission_tests;
 #[cfg(test)]
+mod comeback_tests;
+#[cfg(test)]
 mod refusal_tests;
 #[cfg(test)]
 mod room_tests;

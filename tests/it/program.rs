@@ -217,11 +217,7 @@ impl Stage {
         self.folder.path().join(name)
     }
 
-    /// `ifswarm VERB` with what every agent here needs.
-    pub(crate) fn command(&self, verb: &str) -> Command {
-        self.command_of(verb, &self.url)
-    }
-
+    /// `ifswarm VERB` with what every agent here needs, by way of these servers.
     fn command_of(&self, verb: &str, urls: &str) -> Command {
         let mut command = ifswarm();
         command.arg(verb).args(["--signal", urls, "--swarm"]);
