@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use super::Mesh;
 use super::peer::{Peer, Step};
 use super::shared::Shared;
+use super::{CloseReason, Mesh};
 use crate::identity::{AgentId, Session};
 
 impl Mesh {
@@ -33,7 +33,7 @@ impl Mesh {
         for (id, peer) in &mut self.peers {
             match there.remove(id) {
                 Some(session) => peer.is_back(session, &mut self.shared, now),
-                None => peer.is_missing(),
+                None => peer.is_missing(&mut self.shared),
             }
         }
         for (id, session) in there {
@@ -46,26 +46,33 @@ impl Peer {
     /// It is there, which is news whatever was known before.
     fn is_back(&mut self, session: Session, shared: &mut Shared, now: Instant) {
         self.present = false;
-        let unanswered = self
-            .making
-            .as_ref()
-            .is_some_and(|making| making.step == Step::Offered && making.session == session);
-        if unanswered {
+        if self.is_unanswered() {
+            self.hint = self.hint.max(Some(session));
             self.dial(shared, now);
         }
         self.seen(session, shared, now);
     }
 
-    fn is_missing(&mut self) {
+    /// It is not there: nobody is left to answer an offer.
+    fn is_missing(&mut self, shared: &mut Shared) {
         self.present = false;
         self.retry_at = None;
+        if self.is_unanswered() {
+            self.abandon(CloseReason::DialTimeout, shared);
+        }
+    }
+
+    fn is_unanswered(&self) -> bool {
+        let making = self.making.as_ref();
+        making.is_some_and(|making| making.step == Step::Offered)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::tests::{Bench, FIRST, SECOND, closed, dialled, id, link, session};
-    use super::super::{CloseReason, Lanes, Output, PeerState};
+    use super::super::{Lanes, Output, PeerState};
+    use super::CloseReason;
 
     /// `m`, whose server is gone, with `a` and `z` linked: `a` has dialled it, it has dialled `z`.
     fn cut_off() -> Bench {
@@ -150,6 +157,12 @@ mod tests {
         assert_eq!(bench.state("a"), Some(PeerState::Up));
         bench.lose("a");
         assert_eq!(bench.state("a"), Some(PeerState::Gone));
+        let offered = dialled(&bench.seen("y", 5)).unwrap();
+        bench.mesh.signaling_lost(bench.now);
+        assert_eq!(bench.state("y"), Some(PeerState::Dialing));
+        let given_up = closed(offered, CloseReason::DialTimeout);
+        assert_eq!(bench.back(&[]), [given_up]);
+        assert_eq!(bench.state("y"), Some(PeerState::Gone));
         let outputs = bench.wait(600 * SECOND);
         assert!(
             dialled(&outputs).is_none() && !asked(&outputs),
