@@ -19,7 +19,7 @@ use super::line::Line;
 use super::notes::{Refusals, WitnessNote};
 use super::proof::{Goodbye, Later, Nonce, Register};
 use super::traffic::Traffic;
-use super::wire::{Candidates, ClientFrame, LeftReason, PROTOCOL, Registered, ServerFrame};
+use super::wire::{Candidates, ClientFrame, LeftReason, PROTOCOL, Peer, Registered, ServerFrame};
 use crate::identity::{AgentId, BadSignature, SwarmName};
 
 /// One connection; never used again.
@@ -305,25 +305,17 @@ impl Room {
         let metadata = json!({ "public_key": public_key, "session": session });
         self.note(swarm, "agent_registered", Some(agent_id), metadata);
         let state = self.swarms.entry(swarm.clone()).or_default();
-        let connected_agents = state.members.iter().map(|(id, m)| m.as_peer(id)).collect();
-        let member = Member {
-            conn,
-            public_key,
-            session,
-            proof,
-        };
-        let agent = member.as_peer(agent_id);
+        let others = state.members.values().map(|member| &*member.listed);
+        let registered = Registered::text(agent_id, others, &self.rules.ice_servers);
+        let member = Member::new(conn, register, proof);
+        let joined = Peer::joined(&member.listed);
         state.members.insert(agent_id.clone(), member);
         if matches!(self.rules.admission, Admission::Open) {
             state.pins.insert(agent_id.clone(), public_key);
         }
-        let registered = ServerFrame::Registered(Registered {
-            agent_id: agent_id.clone(),
-            connected_agents,
-            ice_servers: self.rules.ice_servers.clone(),
-        });
-        self.send(conn, &registered);
-        self.tell_others(swarm, agent_id, &ServerFrame::AgentJoined { agent });
+        let text = registered.into();
+        self.effects.push(Effect::Send { conn, text });
+        self.tell_others(swarm, agent_id, joined);
     }
 
     /// Ends the earlier connection of an agent that registers again.
@@ -421,12 +413,12 @@ impl Room {
             session,
             reason,
         };
-        self.tell_others(swarm, agent_id, &left);
+        self.tell_others(swarm, agent_id, left.to_text());
     }
 
-    fn tell_others(&mut self, swarm: &SwarmName, agent_id: &AgentId, frame: &ServerFrame) {
+    fn tell_others(&mut self, swarm: &SwarmName, agent_id: &AgentId, frame: String) {
         // Written once; what is queued per connection shares it.
-        let text = Utf8Bytes::from(frame.to_text());
+        let text = Utf8Bytes::from(frame);
         let members = self.swarms.get(swarm).map(|s| &s.members);
         for (_, member) in members
             .into_iter()

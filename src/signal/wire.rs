@@ -256,6 +256,36 @@ impl ServerFrame {
     }
 }
 
+impl Registered {
+    /// The frame `registered`, of agents that are written already: the list of a large swarm is
+    /// told to everybody who joins, while all others wait.
+    pub(super) fn text<'a>(
+        agent_id: &AgentId,
+        connected_agents: impl Iterator<Item = &'a str>,
+        ice_servers: &[IceServer],
+    ) -> String {
+        let agents: Vec<_> = connected_agents.collect();
+        format!(
+            r#"{{"type":"registered","agent_id":{},"connected_agents":[{}],"ice_servers":{}}}"#,
+            to_text(agent_id),
+            agents.join(","),
+            to_text(&ice_servers),
+        )
+    }
+}
+
+impl Peer {
+    /// As it stands in a list.
+    pub(super) fn to_text(&self) -> String {
+        to_text(self)
+    }
+
+    /// The frame `agent-joined`, of a peer that is written already.
+    pub(super) fn joined(peer: &str) -> String {
+        format!(r#"{{"type":"agent-joined","agent":{peer}}}"#)
+    }
+}
+
 /// Reads a frame of either direction, as `ifswarm verify` does. Says nothing about signatures:
 /// see [`SdpFrame::verify_offline`].
 ///

@@ -146,6 +146,36 @@ fn reads_what_it_writes_and_the_schema_accepts_it() {
 }
 
 #[test]
+fn a_list_of_agents_that_are_written_already_is_the_same_frame() {
+    for sample in samples() {
+        let whole = sample.to_string();
+        match ServerFrame::parse(whole.as_bytes()) {
+            Ok(ServerFrame::Registered(registered)) => {
+                let peer = registered.connected_agents[0].clone();
+                let written = peer.to_text();
+                let servers = &registered.ice_servers;
+                for n in 0..3 {
+                    let frame = ServerFrame::Registered(Registered {
+                        connected_agents: vec![peer.clone(); n],
+                        ..registered.clone()
+                    });
+                    let list = std::iter::repeat_n(written.as_str(), n);
+                    let text = Registered::text(&registered.agent_id, list, servers);
+                    assert_eq!(text, frame.to_text());
+                }
+            }
+            Ok(frame @ ServerFrame::AgentJoined { .. }) => {
+                let ServerFrame::AgentJoined { agent } = &frame else {
+                    unreachable!("matched above")
+                };
+                assert_eq!(Peer::joined(&agent.to_text()), frame.to_text());
+            }
+            _ => {}
+        }
+    }
+}
+
+#[test]
 fn the_schema_and_the_reader_refuse_the_same() {
     let validator = validator();
     // Each is put in place of each member, nested ones included.
