@@ -75,7 +75,10 @@ pub(super) struct Core {
     pub(super) stats: Stats,
     pub(super) conversations: Conversations,
     pub(super) tally: Tally,
+    /// Frames for the server, of this connection to it alone.
     pub(super) signal_queue: mpsc::Sender<ClientFrame>,
+    /// What the server asked to wait, should the connection end now.
+    pub(super) pause_asked: Option<Duration>,
     /// Where the agent lives, whoever enters from another runtime.
     pub(super) runtime: Handle,
     pub(super) tasks: JoinSet<()>,

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use tokio::sync::mpsc::error::TrySendError;
+
 use super::AgentError;
 use super::core::Core;
 use super::effects::Effect;
@@ -121,7 +123,8 @@ impl Core {
                 }
             }
             Effect::Signal(frame) => {
-                if self.signal_queue.try_send(frame).is_err() {
+                // Without a server it has nowhere to go: what it was for is made anew with the next.
+                if let Err(TrySendError::Full(_)) = self.signal_queue.try_send(frame) {
                     tracing::warn!(agent = %self.me, reason = "the queue to the server is full", "a signaling frame was dropped; the dial is tried again");
                 }
             }

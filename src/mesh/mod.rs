@@ -21,6 +21,7 @@ mod heartbeat;
 mod keeping;
 #[cfg(test)]
 mod keeping_tests;
+mod kept;
 mod life;
 mod machine;
 #[cfg(test)]
@@ -29,15 +30,16 @@ mod messages;
 mod outgoing;
 mod parting;
 mod peer;
+mod presence;
 mod shared;
 #[cfg(test)]
 mod tests;
 
 pub use api::{
-    Assigned, Claimed, CloseReason, Config, Farewell, GivenBack, Header, HelloError, Lanes, Last,
-    Neighbours, Next, OutboxLimits, Output, PeerState, PeerView, RefusedNotice, Remembered,
-    RememberedSent, SendError,
+    Assigned, Claimed, CloseReason, Config, Farewell, Header, HelloError, Lanes, Last, Neighbours,
+    Next, Output, PeerState, PeerView, RefusedNotice, SendError,
 };
+pub use kept::{GivenBack, OutboxLimits, Remembered, RememberedSent};
 pub use machine::Mesh;
 
 /// How many messages a receiver keeps that arrive before `hello` (`wire.md`); the caller holds
