@@ -51,6 +51,7 @@ pub struct Builder {
     witness_sync: SyncPolicy,
     on_witness_error: OnWriteError,
     dial_timeout: Duration,
+    making_at_once: usize,
     conversation_silence: Duration,
     accept_files: Option<AcceptFiles>,
 }
@@ -108,6 +109,7 @@ impl Agent {
             witness_sync: SyncPolicy::default(),
             on_witness_error: OnWriteError::default(),
             dial_timeout: Duration::from_secs(10),
+            making_at_once: MAKING_AT_ONCE,
             conversation_silence: SILENCE,
             accept_files: None,
         }
@@ -226,6 +228,14 @@ impl Builder {
         self
     }
 
+    /// How many links the agent makes at once; other peers wait in line to be dialled. By default
+    /// 16; fewer where many agents share a machine, so that each link comes up in time.
+    #[must_use]
+    pub fn making_at_once(mut self, links: usize) -> Self {
+        self.making_at_once = links;
+        self
+    }
+
     /// After how much silence a conversation is closed, and no more in
     /// [`Agent::conversations`]; by default 24 hours.
     #[must_use]
@@ -293,6 +303,7 @@ impl Builder {
                 neighbours: self.neighbours,
                 reliable: self.channel.is_reliable(),
                 dial_timeout: self.dial_timeout,
+                making_at_once: self.making_at_once,
                 seed: u64::from_le_bytes(seed),
             },
             now,
@@ -426,3 +437,6 @@ const SIGNALING: usize = 4_096;
 const CONNECT: Duration = Duration::from_secs(10);
 /// Restarts of one agent that may race each other.
 const OLDER_SESSIONS: usize = 4;
+/// Links that one agent makes at once: a link takes some ten milliseconds of a processor on both
+/// ends together, so these are up long before any of them is given up.
+const MAKING_AT_ONCE: usize = 16;

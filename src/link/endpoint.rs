@@ -255,7 +255,9 @@ pub const ENOUGH_BUFFER: usize = 1024 * 1024;
 /// Between two connectivity checks. The default of 200 ms is what a link waits for when the
 /// first check comes too early; many checks cost little on the few pairs an agent has.
 const CHECK_INTERVAL: Duration = Duration::from_millis(10);
-/// Checks before a pair is given up; with the interval, the default's 1.4 s.
-const CHECKS: u16 = 140;
+/// Checks before a pair is given up: with the interval, ten seconds, for which a link may be made. A
+/// path that is cut and comes back meanwhile is found within an interval, and a host that is busy
+/// with many links at once answers late.
+const CHECKS: u16 = 1000;
 /// "Too many open files", the same on every Unix.
 const EMFILE: i32 = 24;

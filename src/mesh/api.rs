@@ -20,6 +20,9 @@ pub struct Config {
     pub reliable: bool,
     /// How long a link may take from offer to `hello`.
     pub dial_timeout: Duration,
+    /// How many links it makes at once, at least one: other dials wait in line. What it answers
+    /// does not count.
+    pub making_at_once: usize,
     /// Makes link ids and jitter. Random in life, fixed in a simulation.
     pub seed: u64,
 }

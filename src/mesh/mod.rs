@@ -17,8 +17,14 @@
 
 mod api;
 mod guard;
+mod healing;
+#[cfg(test)]
+mod healing_tests;
 mod heartbeat;
 mod life;
+mod line;
+#[cfg(test)]
+mod line_tests;
 mod machine;
 #[cfg(test)]
 mod message_tests;

@@ -158,9 +158,15 @@ impl World {
             self.note(|| format!("{agent} {output:?}"));
             self.obey(agent, output);
         }
-        let at_most = 2 * self.shape.agents;
-        let ends = self.nodes.get(&agent).map_or(0, |node| node.ends.len());
-        assert!(ends <= at_most, "{ends} ends of links");
+        // Whoever notices what, and when: one link is up, and one is being made.
+        let mut ends = BTreeMap::<usize, usize>::new();
+        for end in self.nodes.get(&agent).iter().flat_map(|n| n.ends.values()) {
+            *ends.entry(end.to.agent).or_default() += 1;
+        }
+        assert!(
+            ends.values().all(|n| *n <= 2),
+            "{agent} has links to {ends:?}"
+        );
     }
 
     fn obey(&mut self, agent: usize, output: Output) {
