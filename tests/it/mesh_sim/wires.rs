@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ifswarm::identity::LinkId;
-use ifswarm::mesh::{CloseReason, MAX_BEFORE_HELLO, Output, RefusedNotice};
+use ifswarm::mesh::{MAX_BEFORE_HELLO, Output, RefusedNotice};
 use ifswarm::message::{Destination, Reason};
 
 use super::node::{End, Frame, Message, Place, Stream};
@@ -200,7 +200,6 @@ impl World {
                 self.relay(index(&peer), Signal::PleaseOffer(me));
             }
             Output::Close { link, why } => {
-                self.faults.dead_links += u64::from(why == CloseReason::Dead);
                 if self.chance.per_mille(800) {
                     self.transmit(agent, link, Frame::Fin);
                 }
@@ -244,9 +243,8 @@ impl World {
                     }
                 }
             }
-            Output::PeerDown { .. }
-            | Output::PeerUnhealthy { .. }
-            | Output::PeerRecovered { .. } => {}
+            Output::PeerUnhealthy { .. } => self.faults.unhealthy_links += 1,
+            Output::PeerDown { .. } | Output::PeerRecovered { .. } => {}
             Output::Acked {
                 peer,
                 destination,
