@@ -23,6 +23,7 @@ mod machine;
 #[cfg(test)]
 mod message_tests;
 mod messages;
+mod network;
 mod outgoing;
 mod parting;
 mod peer;
