@@ -43,6 +43,7 @@ pub struct Builder {
     revoked: HashSet<PublicKey>,
     neighbours: Neighbours,
     addresses: Vec<IpAddr>,
+    follow_addresses: bool,
     udp_port: Option<u16>,
     ice_servers: Vec<IceServer>,
     channel: ChannelOptions,
@@ -101,6 +102,7 @@ impl Agent {
             revoked: HashSet::new(),
             neighbours: Neighbours::All,
             addresses: vec![IpAddr::from([127, 0, 0, 1])],
+            follow_addresses: false,
             udp_port: None,
             ice_servers: Vec::new(),
             channel: ChannelOptions::default(),
@@ -167,6 +169,15 @@ impl Builder {
     #[must_use]
     pub fn addresses(mut self, addresses: Vec<IpAddr>) -> Self {
         self.addresses = addresses;
+        self
+    }
+
+    /// Whether to follow the host when its addresses change: all of them are bound then, and links
+    /// that were made on one that is gone are made again. By default not: the addresses are those
+    /// that were given, whatever comes. To begin with all: [`host_addresses`](super::host_addresses).
+    #[must_use]
+    pub fn follow_addresses(mut self, follow: bool) -> Self {
+        self.follow_addresses = follow;
         self
     }
 
@@ -341,6 +352,7 @@ impl Builder {
                 signal_queue,
                 runtime,
                 tasks,
+                network: None,
                 on_error: self.on_witness_error,
                 effects: Vec::new(),
                 leaving: None,
@@ -350,6 +362,9 @@ impl Builder {
             })
         });
         shared.enter(|core| core.registered(&registered.connected_agents));
+        if self.follow_addresses {
+            shared.enter(Core::follow_network);
+        }
         Ok(Agent {
             id: self.id,
             session,
