@@ -22,6 +22,7 @@ mod files;
 mod fixtures;
 mod full_disk;
 mod fuzz;
+mod healing;
 mod hostile_server;
 mod interop;
 mod interop_checkpoint;
