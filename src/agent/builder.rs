@@ -42,6 +42,7 @@ pub struct Builder {
     revoked: HashSet<PublicKey>,
     neighbours: Neighbours,
     addresses: Vec<IpAddr>,
+    follow_addresses: bool,
     udp_port: Option<u16>,
     ice_servers: Vec<IceServer>,
     pub(super) channel: ChannelOptions,
@@ -52,6 +53,7 @@ pub struct Builder {
     dial_timeout: Duration,
     outbox: OutboxLimits,
     pub(super) outbox_folder: Option<std::path::PathBuf>,
+    making_at_once: usize,
     conversation_silence: Duration,
     accept_files: Option<AcceptFiles>,
 }
@@ -109,6 +111,7 @@ impl Agent {
             revoked: HashSet::new(),
             neighbours: Neighbours::All,
             addresses: vec![IpAddr::from([127, 0, 0, 1])],
+            follow_addresses: false,
             udp_port: None,
             ice_servers: Vec::new(),
             channel: ChannelOptions::default(),
@@ -119,6 +122,7 @@ impl Agent {
             dial_timeout: Duration::from_secs(10),
             outbox: OutboxLimits::default(),
             outbox_folder: None,
+            making_at_once: MAKING_AT_ONCE,
             conversation_silence: SILENCE,
             accept_files: None,
         }
@@ -177,6 +181,15 @@ impl Builder {
     #[must_use]
     pub fn addresses(mut self, addresses: Vec<IpAddr>) -> Self {
         self.addresses = addresses;
+        self
+    }
+
+    /// Whether to follow the host when its addresses change: all of them are bound then, and links
+    /// that were made on one that is gone are made again. By default not: the addresses are those
+    /// that were given, whatever comes. To begin with all: [`host_addresses`](super::host_addresses).
+    #[must_use]
+    pub fn follow_addresses(mut self, follow: bool) -> Self {
+        self.follow_addresses = follow;
         self
     }
 
@@ -241,7 +254,7 @@ impl Builder {
     /// The folder of outboxes; this agent's stands in `SWARM/AGENT` below it. By default messages
     /// are kept in memory. With a folder an agent that ends, however that happens, goes on in the
     /// same session when it starts again: what [`send`](Agent::send) accepted goes out, and what
-    /// was [taken](super::Held) does not come again.
+    /// the program [has](super::Held) does not come again.
     #[must_use]
     pub fn outbox(mut self, folder: Option<std::path::PathBuf>) -> Self {
         self.outbox_folder = folder;
@@ -252,6 +265,14 @@ impl Builder {
     #[must_use]
     pub fn outbox_limits(mut self, limits: OutboxLimits) -> Self {
         self.outbox = limits;
+        self
+    }
+
+    /// How many links the agent makes at once; other peers wait in line to be dialled. By default
+    /// 16; fewer where many agents share a machine, so that each link comes up in time.
+    #[must_use]
+    pub fn making_at_once(mut self, links: usize) -> Self {
+        self.making_at_once = links;
         self
     }
 
@@ -338,6 +359,7 @@ impl Builder {
                 dial_timeout: self.dial_timeout,
                 outbox: self.outbox,
                 durable: journal.is_some(),
+                making_at_once: self.making_at_once,
                 seed: u64::from_le_bytes(seed),
             },
             now,
@@ -377,6 +399,7 @@ impl Builder {
                 pause_asked: None,
                 runtime,
                 tasks,
+                network: None,
                 on_error: self.on_witness_error,
                 effects: Vec::new(),
                 leaving: None,
@@ -389,6 +412,9 @@ impl Builder {
             core.tell_lost(&lost);
             core.registered(&registered.connected_agents);
         });
+        if self.follow_addresses {
+            shared.enter(Core::follow_network);
+        }
         let jitter = u64::from_le_bytes(jitter);
         let signaling = Signaling::new(servers, session, client, jitter);
         Ok(Agent {
@@ -427,3 +453,6 @@ impl Builder {
 
 /// After how much silence a conversation is closed.
 const SILENCE: Duration = Duration::from_secs(24 * 60 * 60);
+/// Links that one agent makes at once: a link takes some ten milliseconds of a processor on both
+/// ends together, so these are up long before any of them is given up.
+const MAKING_AT_ONCE: usize = 16;

@@ -11,6 +11,7 @@
 
 mod asking;
 mod builder;
+mod conditions;
 mod control;
 mod conversations;
 mod converse;
@@ -38,6 +39,7 @@ mod judging;
 mod keyring;
 mod link_task;
 mod links;
+mod network;
 mod of_swarm;
 mod parting;
 mod quality;
@@ -64,10 +66,11 @@ pub use evidence::Evidence;
 pub use file_sending::{FileError, FileTransfer};
 pub use file_wire::{FileOffer, InvalidTransferId, TransferId};
 pub use files::{AcceptFiles, Direction, FileEvent, FileState};
+pub use network::host_addresses;
 pub use quality::ConnectionQuality;
 pub use sending::DeliveryError;
 pub use taking::Held;
-pub use vitals::{Coverage, Observer, Queued, RoundTrips, Vitals};
+pub use vitals::{Counted, Coverage, Observer, Queued, RoundTrips, Vitals};
 
 use crate::identity::{AgentId, PublicKey, Session};
 use crate::link::{Link, Path};

@@ -14,6 +14,8 @@
 //!    └─ answer(offer)  -> Link, LinkEvents, answer
 //! ```
 
+mod conditioner;
+mod conditions;
 mod connection;
 mod demux;
 mod endpoint;
@@ -24,8 +26,14 @@ pub mod memory;
 mod port;
 mod runtime;
 mod sdp;
+mod seat;
+mod socket;
 
+pub use conditions::{PathConditions, PathCounts};
 pub use connection::{Link, LinkError, Path};
-pub use endpoint::{BindError, ChannelOptions, ENOUGH_BUFFER, Endpoint, EndpointConfig, IceServer};
+pub use endpoint::{
+    BindError, ChannelOptions, ENOUGH_BUFFER, Endpoint, EndpointConfig, EndpointUsage, IceServer,
+    Rebound,
+};
 pub use events::{CandidateLine, LinkEvent, LinkEvents};
 pub use files::FileChannel;

@@ -29,6 +29,9 @@ pub struct Config {
     /// [`Mesh::taken`](super::Mesh::taken) says so: the caller keeps numbers on disk and must not
     /// acknowledge what a crash would lose.
     pub durable: bool,
+    /// How many links it makes at once, at least one: other dials wait in line. What it answers
+    /// does not count.
+    pub making_at_once: usize,
     /// Makes link ids and jitter. Random in life, fixed in a simulation.
     pub seed: u64,
 }

@@ -43,19 +43,18 @@ impl Mesh {
 }
 
 impl Peer {
-    /// It is there, which is news whatever was known before.
+    /// It is there, which is news whatever was known before: it may be another process of the same
+    /// session, so the link is doubted, and an offer that got no answer made anew.
     fn is_back(&mut self, session: Session, shared: &mut Shared, now: Instant) {
         self.present = false;
-        if self.is_unanswered() {
-            self.hint = self.hint.max(Some(session));
-            self.dial(shared, now);
-        }
+        self.away = true;
         self.seen(session, shared, now);
     }
 
     /// It is not there: nobody is left to answer an offer.
     fn is_missing(&mut self, shared: &mut Shared) {
         self.present = false;
+        self.away = true;
         self.retry_at = None;
         if self.is_unanswered() {
             self.abandon(CloseReason::DialTimeout, shared);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ifswarm::identity::LinkId;
-use ifswarm::mesh::{CloseReason, MAX_BEFORE_HELLO, Output, RefusedNotice};
+use ifswarm::mesh::{MAX_BEFORE_HELLO, Output, RefusedNotice};
 use ifswarm::message::{Destination, Reason};
 
 use super::node::{End, Frame, Message, Place, Stream};
@@ -158,9 +158,15 @@ impl World {
             self.note(|| format!("{agent} {output:?}"));
             self.obey(agent, output);
         }
-        let at_most = 2 * self.shape.agents;
-        let ends = self.nodes.get(&agent).map_or(0, |node| node.ends.len());
-        assert!(ends <= at_most, "{ends} ends of links");
+        // Whoever notices what, and when: one link is up, and one is being made.
+        let mut ends = BTreeMap::<usize, usize>::new();
+        for end in self.nodes.get(&agent).iter().flat_map(|n| n.ends.values()) {
+            *ends.entry(end.to.agent).or_default() += 1;
+        }
+        assert!(
+            ends.values().all(|n| *n <= 2),
+            "{agent} has links to {ends:?}"
+        );
     }
 
     fn obey(&mut self, agent: usize, output: Output) {
@@ -194,7 +200,6 @@ impl World {
                 self.relay(index(&peer), Signal::PleaseOffer(me));
             }
             Output::Close { link, why } => {
-                self.faults.dead_links += u64::from(why == CloseReason::Dead);
                 if self.chance.per_mille(800) {
                     self.transmit(agent, link, Frame::Fin);
                 }
@@ -238,9 +243,8 @@ impl World {
                     }
                 }
             }
-            Output::PeerDown { .. }
-            | Output::PeerUnhealthy { .. }
-            | Output::PeerRecovered { .. } => {}
+            Output::PeerUnhealthy { .. } => self.faults.unhealthy_links += 1,
+            Output::PeerDown { .. } | Output::PeerRecovered { .. } => {}
             Output::Acked {
                 peer,
                 destination,

@@ -177,6 +177,7 @@ impl World {
             dial_timeout: Duration::from_secs(10),
             outbox: OutboxLimits::default(),
             durable: false,
+            making_at_once: 2 + agent % 4,
             seed: self.chance.any(),
         };
         let mut mesh = Mesh::new(config, self.now);
