@@ -61,7 +61,7 @@ impl LiveAgent {
         .await;
     }
 
-    async fn hears(&mut self, from: &LiveAgent, text: &str) {
+    async fn hears(&mut self, from: &Self, text: &str) {
         let me = self.agent.id().to_string();
         from.agent.send(say(&me, text)).await.unwrap();
         let heard = self.until(|event| match event {
