@@ -52,6 +52,10 @@ enum State {
 type Connecting = dyn Future<Output = Result<(Client, Registered), ConnectError>> + Send;
 
 /// What came of waiting for the server.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one at a time, taken apart at once"
+)]
 pub(super) enum Came {
     /// A frame, or the end of the connection: see [`Client::recv`].
     Frame(Option<Result<ServerFrame, RecvError>>),

@@ -1,7 +1,7 @@
 //! The signaling server goes away and comes back: no link falls, messages flow, everybody registers
 //! again by itself, and who must not come back does not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use ifswarm::identity::{KeyPair, Session};
 use ifswarm::mesh::PeerState;
 use ifswarm::signal::{
     Admission, Client, ClientConfig, ConnectError, ErrorCode, Nonce, Register, Server,
-    ServerConfig, ServerError, Trust,
+    ServerConfig, ServerError, ServerFrame, Trust,
 };
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
@@ -61,7 +61,7 @@ impl LiveAgent {
         .await;
     }
 
-    async fn hears(&mut self, from: &LiveAgent, text: &str) {
+    async fn hears(&mut self, from: &Self, text: &str) {
         let me = self.agent.id().to_string();
         from.agent.send(say(&me, text)).await.unwrap();
         let heard = self.until(|event| match event {
@@ -230,8 +230,13 @@ async fn who_left_while_the_server_was_away_is_known_to_be_gone_when_it_is_back(
             connect_timeout: Duration::from_secs(30),
         });
         let (mut cid, _) = registered.await.unwrap();
-        // Ann's offer: she knows of it.
-        cid.recv().await.unwrap().unwrap();
+        // Both have dialled it.
+        let mut offers = BTreeSet::new();
+        while offers.len() < 2 {
+            if let ServerFrame::Offer(offer) = cid.recv().await.unwrap().unwrap() {
+                offers.insert(offer.from);
+            }
+        }
         assert_eq!(ann.state_of("cid"), Some(PeerState::Dialing));
 
         server.shutdown().await;
