@@ -2,40 +2,39 @@
 
 use std::collections::HashSet;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::conversations::Conversations;
 use super::core::{Core, Shared, wall_clock};
 use super::countersigning::Countersigning;
 use super::driver::run;
-use super::effects::Directory;
 use super::event::Subscribers;
 use super::file_store::Store;
 use super::files::{AcceptFiles, Files};
 use super::gate::Gate;
 use super::keyring::Keyring;
 use super::links::Links;
+use super::sending::Rooms;
+use super::signaling::{Servers, Signaling, forward};
 use super::vitals::Tally;
 use super::{Agent, Stats};
-use crate::identity::{AgentId, KeyPair, PublicKey, Roster, Session, SwarmName};
+use crate::identity::{AgentId, KeyPair, PublicKey, Roster, SwarmName};
 use crate::link::{BindError, ChannelOptions, ENOUGH_BUFFER, Endpoint, EndpointConfig, IceServer};
-use crate::mesh::{Config, Mesh, Neighbours};
-use crate::signal::{
-    Client, ClientConfig, ClientFrame, ClientSender, ConnectError, ErrorCode, Registered, Trust,
-};
+use crate::mesh::{Config, Mesh, Neighbours, OutboxLimits};
+use crate::outbox::{Journal, JournalError};
+use crate::signal::{ConnectError, Registered, Trust};
 use crate::swarm::SdpDetail;
 use crate::witness::{Log, LogOwner, OnWriteError, Opening, SyncPolicy};
 
 /// Makes an [`Agent`]. Everything but the signaling server has a default.
 #[derive(Debug)]
 pub struct Builder {
-    id: AgentId,
-    swarm: SwarmName,
+    pub(super) id: AgentId,
+    pub(super) swarm: SwarmName,
     signal: String,
     trust: Trust,
     key: Option<KeyPair>,
@@ -46,13 +45,15 @@ pub struct Builder {
     follow_addresses: bool,
     udp_port: Option<u16>,
     ice_servers: Vec<IceServer>,
-    channel: ChannelOptions,
+    pub(super) channel: ChannelOptions,
     witness: Option<std::path::PathBuf>,
     sdp_detail: SdpDetail,
     witness_sync: SyncPolicy,
     on_witness_error: OnWriteError,
     dial_timeout: Duration,
     making_at_once: usize,
+    outbox: OutboxLimits,
+    pub(super) outbox_folder: Option<std::path::PathBuf>,
     conversation_silence: Duration,
     accept_files: Option<AcceptFiles>,
 }
@@ -69,6 +70,14 @@ pub enum StartError {
     /// The witness could not be opened.
     #[error(transparent)]
     Witness(#[from] crate::witness::OpenError),
+    /// The outbox could not be opened.
+    #[error(transparent)]
+    Outbox(#[from] JournalError),
+    /// The outbox needs a channel on which messages are acknowledged.
+    #[error(
+        "an outbox on disk needs a reliable channel: leave `channel.max_retransmits` out, and `ordered` true, or the outbox"
+    )]
+    Unreliable,
     /// The witness could not be written.
     #[error(transparent)]
     Write(#[from] crate::witness::WriteError),
@@ -112,6 +121,8 @@ impl Agent {
             on_witness_error: OnWriteError::default(),
             dial_timeout: Duration::from_secs(10),
             making_at_once: MAKING_AT_ONCE,
+            outbox: OutboxLimits::default(),
+            outbox_folder: None,
             conversation_silence: SILENCE,
             accept_files: None,
         }
@@ -120,7 +131,8 @@ impl Agent {
 
 impl Builder {
     /// The signaling server: `ws://HOST:PORT` or `wss://HOST:PORT`, by default
-    /// `ws://127.0.0.1:8443`.
+    /// `ws://127.0.0.1:8443`. Several, separated by commas, are tried in order, now and whenever the
+    /// connection was lost.
     #[must_use]
     pub fn signal(mut self, url: &str) -> Self {
         url.clone_into(&mut self.signal);
@@ -247,6 +259,23 @@ impl Builder {
         self
     }
 
+    /// The folder of outboxes; this agent's stands in `SWARM/AGENT` below it. By default messages
+    /// are kept in memory. With a folder an agent that ends, however that happens, goes on in the
+    /// same session when it starts again: what [`send`](Agent::send) accepted goes out, and what
+    /// was [taken](super::Held) does not come again.
+    #[must_use]
+    pub fn outbox(mut self, folder: Option<std::path::PathBuf>) -> Self {
+        self.outbox_folder = folder;
+        self
+    }
+
+    /// How much is kept for each peer until it acknowledges it, and how long.
+    #[must_use]
+    pub fn outbox_limits(mut self, limits: OutboxLimits) -> Self {
+        self.outbox = limits;
+        self
+    }
+
     /// After how much silence a conversation is closed, and no more in
     /// [`Agent::conversations`]; by default 24 hours.
     #[must_use]
@@ -302,12 +331,26 @@ impl Builder {
         witness.commit()?;
         // In memory there is nothing to wait for.
         let holds = self.witness_sync == SyncPolicy::Always && self.witness.is_some();
-        let (client, registered, session) = self.register(&key).await?;
+        let mut journal = self.open_journal(public_key)?;
+        let servers = Servers::new(
+            &self.signal,
+            self.swarm.clone(),
+            self.id.clone(),
+            key.clone(),
+            self.trust.clone(),
+        )?;
+        let kept = journal.as_ref().map(Journal::session);
+        let (client, registered, session) = servers.register(kept).await?;
+        let lost = match &mut journal {
+            Some(journal) if journal.session() != session => journal.renew(session)?,
+            _ => Vec::new(),
+        };
         let endpoint = self.bind(&registered)?;
         let now = Instant::now();
-        let mut seed = [0; 8];
+        let (mut seed, mut jitter) = ([0; 8], [0; 8]);
         getrandom::fill(&mut seed)?;
-        let mesh = Mesh::new(
+        getrandom::fill(&mut jitter)?;
+        let mut mesh = Mesh::new(
             Config {
                 me: self.id.clone(),
                 session,
@@ -315,14 +358,19 @@ impl Builder {
                 reliable: self.channel.is_reliable(),
                 dial_timeout: self.dial_timeout,
                 making_at_once: self.making_at_once,
+                outbox: self.outbox,
+                durable: journal.is_some(),
                 seed: u64::from_le_bytes(seed),
             },
             now,
         );
-        let (signal_queue, signal_out) = mpsc::channel(SIGNALING);
-        let directory = Directory::default();
+        if let Some(journal) = &journal {
+            let (used, peers) = journal.remembered(wall);
+            mesh.remember(used, peers, now);
+        }
         let mut tasks = JoinSet::new();
-        tasks.spawn(forward(client.sender(), signal_out));
+        let (signal_queue, forwarding) = forward(client.sender());
+        tasks.spawn(forwarding);
         let runtime = Handle::current();
         let shared = Arc::new_cyclic(|agent| {
             Shared::new(Core {
@@ -335,21 +383,20 @@ impl Builder {
                 gate: Gate::new(holds),
                 countersigning: Countersigning::of(&self.swarm, &self.id, &public_key, &witness),
                 witness: Some(witness),
+                journal: journal.map(|journal| Arc::new(Mutex::new(journal))),
                 swarm: self.swarm,
                 sdp_detail: self.sdp_detail,
                 links: Links::new(agent.clone()),
-                directory: directory.clone(),
-                files: Arc::new(Files::new(
-                    self.id.clone(),
-                    agent.clone(),
-                    directory.clone(),
-                    accept,
-                )),
+                rooms: Rooms::default(),
+                reliable: self.channel.is_reliable(),
+                max_message: self.channel.max_message,
+                files: Arc::new(Files::new(self.id.clone(), agent.clone(), accept)),
                 subscribers: Subscribers::default(),
                 stats: Stats::default(),
                 conversations: Conversations::new(self.conversation_silence),
                 tally: Tally::new(),
                 signal_queue,
+                pause_asked: None,
                 runtime,
                 tasks,
                 network: None,
@@ -361,52 +408,22 @@ impl Builder {
                 wall,
             })
         });
-        shared.enter(|core| core.registered(&registered.connected_agents));
+        shared.enter(|core| {
+            core.tell_lost(&lost);
+            core.registered(&registered.connected_agents);
+        });
         if self.follow_addresses {
             shared.enter(Core::follow_network);
         }
+        let jitter = u64::from_le_bytes(jitter);
+        let signaling = Signaling::new(servers, session, client, jitter);
         Ok(Agent {
             id: self.id,
             session,
             public_key,
-            directory,
-            driver: tokio::spawn(run(Arc::clone(&shared), client)),
+            driver: tokio::spawn(run(Arc::clone(&shared), signaling)),
             shared,
         })
-    }
-
-    /// Registers; where a greater session of this agent is known, with one greater still: the
-    /// newest process stays.
-    async fn register(&self, key: &KeyPair) -> Result<(Client, Registered, Session), StartError> {
-        let mut at_least = 0;
-        let mut attempts = 1;
-        loop {
-            let mut random = [0; 10];
-            getrandom::fill(&mut random)?;
-            let now = u64::try_from(wall_clock().unix_ms()).unwrap_or(0);
-            let session = Session::new(now.max(at_least), random);
-            let config = ClientConfig {
-                url: self.signal.clone(),
-                swarm: self.swarm.clone(),
-                agent_id: self.id.clone(),
-                key: key.clone(),
-                session,
-                trust: self.trust.clone(),
-                connect_timeout: CONNECT,
-            };
-            match Client::connect(config).await {
-                Ok((client, registered)) => return Ok((client, registered, session)),
-                Err(ConnectError::Registration {
-                    code: ErrorCode::OlderSession,
-                    session: Some(current),
-                    ..
-                }) if attempts < OLDER_SESSIONS => {
-                    attempts += 1;
-                    at_least = current.unix_ms() + 1;
-                }
-                Err(err) => return Err(err.into()),
-            }
-        }
     }
 
     fn bind(&self, registered: &Registered) -> Result<Endpoint, BindError> {
@@ -434,24 +451,8 @@ impl Builder {
     }
 }
 
-/// Carries frames to the server at the pace it allows, so that the driver never waits for it.
-async fn forward(sender: ClientSender, mut queue: mpsc::Receiver<ClientFrame>) {
-    while let Some(frame) = queue.recv().await {
-        if let Err(err) = sender.send(frame).await {
-            tracing::debug!(%err, "signaling frame not sent");
-            return;
-        }
-    }
-}
-
 /// After how much silence a conversation is closed.
 const SILENCE: Duration = Duration::from_secs(24 * 60 * 60);
-/// Frames that wait for the server: the offers and candidates of a thousand links.
-const SIGNALING: usize = 4_096;
-/// For finding, reaching and convincing the server.
-const CONNECT: Duration = Duration::from_secs(10);
-/// Restarts of one agent that may race each other.
-const OLDER_SESSIONS: usize = 4;
 /// Links that one agent makes at once: a link takes some ten milliseconds of a processor on both
 /// ends together, so these are up long before any of them is given up.
 const MAKING_AT_ONCE: usize = 16;

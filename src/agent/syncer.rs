@@ -8,8 +8,10 @@
 
 use std::sync::Arc;
 
+use super::AgentError;
 use super::core::Shared;
 use super::countersigning::Round;
+use super::taking::open;
 use crate::identity::KeyPair;
 use crate::witness::{Committed, Secured, SignedCheckpoint, WriteError};
 
@@ -18,7 +20,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
     let key = shared.look().key.clone();
     loop {
         shared.disk_wanted().await;
-        let (committed, round) = {
+        let (committed, round, journal) = {
             let mut core = shared.look();
             let Some(committed) = core.witness.as_ref().map(|log| log.committed()) else {
                 return;
@@ -27,8 +29,18 @@ pub(super) async fn run(shared: Arc<Shared>) {
                 continue;
             }
             let round = core.gate.begin().then(|| core.begin_round());
-            (committed, round)
+            let holds = core.gate.holds();
+            let journal = core.journal.as_ref().filter(|_| holds);
+            let journal = journal.map(|journal| open(journal).file());
+            (committed, round, journal)
         };
+        if let Some(journal) = journal
+            && let Err(err) = blocking(move || journal.sync()).await
+        {
+            let what = "the outbox cannot be written";
+            shared.enter(|core| core.stop_since(what, AgentError::Outbox(err)));
+            continue;
+        }
         let secured = match secure(committed).await {
             Ok(secured) => secured,
             Err(err) => {

@@ -30,6 +30,8 @@ pub struct Vitals {
     pub round_trips: RoundTrips,
     /// Whether the signaling server is there.
     pub is_registered: bool,
+    /// How often it has registered again after the server was gone.
+    pub comebacks: u64,
     /// Whether it is on its way out.
     pub is_leaving: bool,
     /// Its own log.
@@ -37,7 +39,7 @@ pub struct Vitals {
     /// What waits.
     pub queued: Queued,
     /// What it holds for its links.
-    pub held: Held,
+    pub held: Holdings,
 }
 
 /// A log, and how far checkpoints cover it.
@@ -58,8 +60,10 @@ pub struct Coverage {
 /// What waits for somebody.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Queued {
-    /// Messages, and places kept for some, for links that do not take them now.
+    /// Messages for links that do not take them now.
     pub messages: u64,
+    /// Messages that a peer has not acknowledged, each peer's counted by itself.
+    pub unacknowledged: u64,
     /// Control frames for links.
     pub control: u64,
     /// Frames for the signaling server.
@@ -70,7 +74,7 @@ pub struct Queued {
 
 /// What an agent holds for its links: as much after many reconnections as before.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Held {
+pub struct Holdings {
     /// Tasks of its own, and the loops of connections and sockets.
     pub tasks: u64,
     /// Connections that have a place at its UDP port.
@@ -97,6 +101,7 @@ pub(super) struct Tally {
     sdp_rejected: [u64; SdpReason::ALL.len()],
     pub(super) round_trips: RoundTrips,
     pub(super) is_registered: bool,
+    pub(super) comebacks: u64,
     /// When the newest checkpoint was signed, and over how many entries.
     checkpoint: Option<(Instant, u64)>,
 }
@@ -168,6 +173,7 @@ impl Tally {
             sdp_rejected: Default::default(),
             round_trips: RoundTrips::default(),
             is_registered: true,
+            comebacks: 0,
             checkpoint: None,
         }
     }
@@ -210,6 +216,7 @@ impl Core {
             peers: peers.to_vec(),
             round_trips: self.tally.round_trips,
             is_registered: self.tally.is_registered,
+            comebacks: self.tally.comebacks,
             is_leaving: self.leaving.is_some(),
             witness: coverage,
             queued: self.queued(),
@@ -217,10 +224,10 @@ impl Core {
         })
     }
 
-    fn held(&self) -> Held {
+    fn held(&self) -> Holdings {
         let usage = self.endpoint.usage();
         let writers = self.links.iter().filter(|(_, link)| link.made.is_some());
-        Held {
+        Holdings {
             tasks: (self.tasks.len() + writers.count() + usage.loops) as u64,
             connections: usage.connections as u64,
             routes: usage.routes as u64,
@@ -233,10 +240,11 @@ impl Core {
         let mut queued = Queued {
             signaling: waiting(&self.signal_queue),
             disk: self.gate.held() as u64,
+            unacknowledged: self.mesh.peers().map(|peer| peer.unacked).sum(),
             ..Queued::default()
         };
         for made in made {
-            queued.messages += waiting(&made.messages);
+            queued.messages += made.way.queued() as u64;
             queued.control += waiting(&made.control);
         }
         queued

@@ -3,11 +3,14 @@
 
 use std::time::Duration;
 
+use tokio::sync::mpsc::error::TrySendError;
+
 use super::AgentError;
 use super::core::Core;
 use super::effects::Effect;
 use super::event::AgentEvent;
 use super::gate::wants_cover;
+use super::taking::open;
 use crate::witness::{Entry, Log, OnWriteError, WriteError};
 
 impl Core {
@@ -54,6 +57,11 @@ impl Core {
                 return false;
             }
         }
+        let written = self.journal.as_ref().map(|journal| open(journal).commit());
+        if let Some(Err(err)) = written {
+            self.stop_since("the outbox cannot be written", AgentError::Outbox(err));
+            return false;
+        }
         self.release();
         true
     }
@@ -75,12 +83,16 @@ impl Core {
 
     /// What cannot be witnessed is not done: the agent ends instead.
     pub(super) fn witness_failed(&mut self, err: WriteError) {
+        self.stop_since("the witness cannot be written", AgentError::Witness(err));
+    }
+
+    /// What is promised cannot be kept: nothing more goes out, and the agent ends.
+    pub(super) fn stop_since(&mut self, what: &'static str, why: AgentError) {
         self.effects.clear();
         self.gate.break_off();
-        tracing::error!(agent = %self.me, reason = %err, "the witness cannot be written");
-        let why = Some(AgentError::Witness(err));
+        tracing::error!(agent = %self.me, reason = %why, "{what}");
         self.leaving = None;
-        self.begin_leaving("the witness cannot be written", Duration::ZERO, why);
+        self.begin_leaving(what, Duration::ZERO, Some(why));
     }
 
     /// Lets out what need not wait.
@@ -102,7 +114,7 @@ impl Core {
 
     fn let_out(&mut self, effect: Effect) {
         match effect {
-            Effect::Message(way, place, bytes) => way.send(place, bytes),
+            Effect::Message(way, bytes) => way.send(bytes),
             Effect::Control(queue, frame) => {
                 // A peer that takes no control frames for so long is dead; its heartbeat
                 // will say so.
@@ -111,7 +123,8 @@ impl Core {
                 }
             }
             Effect::Signal(frame) => {
-                if self.signal_queue.try_send(frame).is_err() {
+                // Without a server it has nowhere to go: what it was for is made anew with the next.
+                if let Err(TrySendError::Full(_)) = self.signal_queue.try_send(frame) {
                     tracing::warn!(agent = %self.me, reason = "the queue to the server is full", "a signaling frame was dropped; the dial is tried again");
                 }
             }

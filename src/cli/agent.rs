@@ -6,7 +6,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::anyhow;
@@ -16,14 +16,16 @@ use tokio::time::timeout;
 use super::Globals;
 use super::agent_exec::{self, Again, Program};
 use super::agent_files::{self, FileDraft, Taking};
-use super::agent_ledger::{Fate, Ledger};
-use super::agent_lines::{Asked, Input, Line, PeerIs};
+use super::agent_ledger::Ledger;
+use super::agent_lines::{Asked, Input, Line};
+use super::agent_mcp;
+use super::agent_pipes::{self, Told};
+use super::agent_told::{held, settled, told};
 use super::failure::{Failure, impossible};
 use super::interrupt::Interrupt;
 use super::joining::{Joining, Members};
 use super::mesh_up::duration;
 use super::watching::Watching;
-use super::{agent_mcp, agent_pipes};
 use crate::admin::AgentWatch;
 use crate::agent::{Agent, AgentEvent, SendError, Subscription};
 use crate::identity::AgentId;
@@ -45,6 +47,11 @@ pub(crate) struct Args {
     conversation_silence: Duration,
     #[command(flatten)]
     taking: Taking,
+    /// Keep messages that are not acknowledged below this folder, and what was received: the agent
+    /// goes on where it was however it has ended, and nothing is lost or comes twice
+    /// [default: `outbox` of the swarm file; otherwise they are kept in memory]
+    #[arg(long, value_name = "DIR")]
+    outbox: Option<PathBuf>,
     /// Stay after the end of the input
     #[arg(long)]
     stay: bool,
@@ -68,6 +75,10 @@ pub(crate) async fn run(args: Args, _: &Globals) -> anyhow::Result<ExitCode> {
     let (builder, members) = args.joining.builder(&args.id)?;
     let builder = builder.conversation_silence(args.conversation_silence);
     let builder = args.taking.apply(builder)?;
+    let builder = match args.outbox {
+        Some(folder) => builder.outbox(Some(folder)),
+        None => builder,
+    };
     let watch = Arc::new(AgentWatch::default());
     // It answers until the process has ended, that it is leaving too.
     let _admin = args.watching.start(watch.clone()).await?;
@@ -118,7 +129,7 @@ pub(super) fn greeting(agent: &Agent) -> String {
 async fn serve(
     agent: Agent,
     inputs: mpsc::Receiver<Input>,
-    lines: mpsc::Sender<String>,
+    lines: mpsc::Sender<Told>,
     stay: bool,
     members: Members,
     interrupt: &mut Interrupt,
@@ -163,7 +174,7 @@ async fn serve(
         // Who tells the agent to end does not wait for anything.
         _ if grace == WHEN_TOLD => Ok(code),
         missing => Err(impossible(anyhow!(
-            "{missing} of the messages were never acknowledged: the events `undelivered`, and those without `acked`, say which"
+            "{missing} of the messages were not acknowledged: the events `undelivered`, and those without `acked`, say which. With an outbox on disk the latter go out when the agent starts again"
         ))),
     }
 }
@@ -179,7 +190,7 @@ pub(super) async fn leave(agent: Agent, reason: &str, grace: Duration) -> anyhow
 pub(super) async fn speak(
     agent: &Agent,
     inputs: mpsc::Receiver<Input>,
-    lines: &mpsc::Sender<String>,
+    lines: &mpsc::Sender<Told>,
     ledger: &Mutex<Ledger>,
     members: &Members,
 ) -> usize {
@@ -194,7 +205,7 @@ pub(super) async fn speak(
 async fn send_drafts(
     agent: &Agent,
     mut inputs: mpsc::Receiver<Input>,
-    lines: &mpsc::Sender<String>,
+    lines: &mpsc::Sender<Told>,
     ledger: &Mutex<Ledger>,
     members: &Members,
     files: mpsc::Sender<(u64, FileDraft)>,
@@ -212,7 +223,7 @@ async fn send_drafts(
                 let conversations = agent.conversations();
                 let conversations = conversations.iter().map(Into::into).collect();
                 let told = Line::Conversations { conversations };
-                let _ = lines.send(told.to_text()).await;
+                let _ = lines.send(told.to_text().into()).await;
                 Ok(())
             }
             Err(message) => Err(message),
@@ -223,7 +234,7 @@ async fn send_drafts(
                 line,
                 message: &message,
             };
-            let _ = lines.send(error.to_text()).await;
+            let _ = lines.send(error.to_text().into()).await;
         }
     }
 }
@@ -232,12 +243,14 @@ async fn send(
     agent: &Agent,
     line: u64,
     draft: Draft,
-    lines: &mpsc::Sender<String>,
+    lines: &mpsc::Sender<Told>,
     ledger: &Mutex<Ledger>,
     members: &Members,
 ) -> Result<(), String> {
     let destination = draft.destination.clone();
-    wait_for_a_link(agent, &destination, members, FOR_A_LINK).await?;
+    if !agent.would_take(&destination) {
+        wait_for_a_link(agent, &destination, members, FOR_A_LINK).await?;
+    }
     let sending = agent.send(draft);
     tokio::pin!(sending);
     let sent = match timeout(HELD_UP, &mut sending).await {
@@ -247,7 +260,9 @@ async fn send(
                 "`{destination}` takes no more messages, since its program does not read or its link is slow: this one waits, and all after it"
             );
             let line = Some(line);
-            let _ = lines.send(Line::Error { line, message }.to_text()).await;
+            let _ = lines
+                .send(Line::Error { line, message }.to_text().into())
+                .await;
             sending.await
         }
     };
@@ -259,10 +274,10 @@ async fn send(
         destination: destination.as_str(),
         sequence_num: receipt.sequence_num,
     };
-    let _ = lines.send(sent.to_text()).await;
+    let _ = lines.send(sent.to_text().into()).await;
     for (peer, fate) in &known {
         let _ = lines
-            .send(settled(&receipt.id, &destination, peer, *fate))
+            .send(settled(&receipt.id, &destination, peer, *fate).into())
             .await;
     }
     Ok(())
@@ -311,167 +326,26 @@ pub(super) enum Heard {
 /// Tells what happens, until the agent has ended or nobody listens.
 pub(super) async fn listen(
     mut events: Subscription,
-    lines: &mpsc::Sender<String>,
+    lines: &mpsc::Sender<Told>,
     ledger: &Mutex<Ledger>,
 ) -> Heard {
     loop {
         let event = tokio::select! {
-            event = events.recv() => event,
+            event = events.recv_held() => event,
             () = lines.closed() => return Heard::Nobody,
         };
-        let Some(event) = event else {
+        let Some((event, held)) = event else {
             return Heard::All;
         };
-        for line in told(&event, ledger) {
-            if lines.send(line).await.is_err() {
+        let is_message = matches!(event, AgentEvent::Message(_));
+        let mut held = Some(held).filter(|_| is_message);
+        for text in told(&event, ledger) {
+            let held = held.take();
+            if lines.send(Told { text, held }).await.is_err() {
                 return Heard::Nobody;
             }
         }
     }
-}
-
-/// What a program is told of an event.
-fn told(event: &AgentEvent, ledger: &Mutex<Ledger>) -> Vec<String> {
-    match event {
-        AgentEvent::Message(message) => vec![Line::Message { message }.to_text()],
-        AgentEvent::PeerUp { peer, .. } => {
-            let (state, reason) = (PeerIs::Up, None);
-            vec![
-                Line::Peer {
-                    peer,
-                    state,
-                    reason,
-                }
-                .to_text(),
-            ]
-        }
-        AgentEvent::PeerDown { peer, why } => {
-            let (state, reason) = (PeerIs::Down, Some(why.as_str()));
-            vec![
-                Line::Peer {
-                    peer,
-                    state,
-                    reason,
-                }
-                .to_text(),
-            ]
-        }
-        AgentEvent::Acked {
-            peer,
-            destination,
-            up_to,
-        } => {
-            let ids = held(ledger).acked(peer, destination, *up_to);
-            let ids = ids.iter();
-            ids.map(|id| settled(id, destination, peer, Fate::Acked))
-                .collect()
-        }
-        AgentEvent::Undelivered {
-            peer,
-            destination,
-            from,
-            to,
-        } => {
-            let ids = held(ledger).lost(peer, destination, (*from, *to));
-            let ids = ids.iter();
-            ids.map(|id| settled(id, destination, peer, Fate::Undelivered))
-                .collect()
-        }
-        AgentEvent::RefusedByPeer {
-            peer,
-            destination,
-            sequence_num,
-            reason,
-        } => {
-            let id = held(ledger).refused(peer, destination, *sequence_num);
-            let reason = reason.as_str();
-            let line = id.map(|id| {
-                Line::Refused {
-                    id: &id,
-                    peer,
-                    reason,
-                }
-                .to_text()
-            });
-            line.into_iter().collect()
-        }
-        AgentEvent::Rejected {
-            peer,
-            reason,
-            detail,
-        } => {
-            let reason = reason.as_str();
-            vec![
-                Line::Rejected {
-                    peer,
-                    reason,
-                    detail,
-                }
-                .to_text(),
-            ]
-        }
-        AgentEvent::SdpRejected {
-            peer,
-            reason,
-            detail,
-        } => {
-            let reason = reason.as_str();
-            vec![
-                Line::Rejected {
-                    peer,
-                    reason,
-                    detail,
-                }
-                .to_text(),
-            ]
-        }
-        AgentEvent::Equivocation { owner, fork, .. } => {
-            let message = format!("the log of `{owner}` has two histories ({})", fork.as_str());
-            vec![error(&message)]
-        }
-        AgentEvent::SignalingLost => {
-            vec![error(
-                "the signaling server is gone: links live on, new ones cannot be made",
-            )]
-        }
-        AgentEvent::WitnessInterrupted { error: why } => vec![error(why)],
-        AgentEvent::WitnessResumed { missing } => vec![error(&format!(
-            "the witness is written again; {missing} entries are missing, and it says so"
-        ))],
-        AgentEvent::Replaced => {
-            vec![error(
-                "a later process with the same id and key has taken this one's place",
-            )]
-        }
-        AgentEvent::File(file) => vec![agent_files::told(file)],
-        AgentEvent::Countersigned { .. } => Vec::new(),
-    }
-}
-
-fn settled(id: &str, destination: &Destination, peer: &AgentId, fate: Fate) -> String {
-    let destination = destination.as_str();
-    let line = match fate {
-        Fate::Acked => Line::Acked {
-            id,
-            destination,
-            peer,
-        },
-        Fate::Undelivered => Line::Undelivered {
-            id,
-            destination,
-            peer,
-        },
-    };
-    line.to_text()
-}
-
-fn error(message: &str) -> String {
-    let line = None;
-    Line::Error { line, message }.to_text()
-}
-
-fn held(ledger: &Mutex<Ledger>) -> MutexGuard<'_, Ledger> {
-    ledger.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Files that wait to be hashed and offered; then drafts wait too.

@@ -16,6 +16,7 @@ use std::process::{ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::event::Timespec;
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, ChildStdin, Command};
@@ -23,7 +24,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 
 use super::agent_lines::Input;
-use super::agent_pipes::{self, Ends, INPUTS, LINES, Pipes};
+use super::agent_pipes::{self, Ends, INPUTS, LINES, Pipes, Told};
 
 /// A program to be run.
 pub(super) struct Program {
@@ -62,7 +63,7 @@ pub(super) fn start(program: Program) -> Ends {
 /// Why it has failed for good, if it has.
 async fn supervise(
     program: &Program,
-    mut lines: mpsc::Receiver<String>,
+    mut lines: mpsc::Receiver<Told>,
     inputs: mpsc::Sender<Input>,
 ) -> Option<String> {
     let mut pause = FIRST_PAUSE;
@@ -112,9 +113,9 @@ enum Ended {
 /// One life. `next` is a line that could not be written to the program before this one.
 async fn live(
     program: &Program,
-    lines: &mut mpsc::Receiver<String>,
+    lines: &mut mpsc::Receiver<Told>,
     inputs: &mpsc::Sender<Input>,
-    next: &mut Option<String>,
+    next: &mut Option<Told>,
 ) -> std::io::Result<Ended> {
     let mut child = Command::new("sh")
         .args(["-c", &program.command])
@@ -148,7 +149,7 @@ async fn live(
         }
     };
     drop(stdin);
-    if let Some(Told::All) = told {
+    if let Some(Heard::All) = told {
         end(&mut child, &mut group).await;
         return Ok(Ended::Left);
     }
@@ -158,30 +159,48 @@ async fn live(
     Ok(Ended::Itself(status, last_words(last).await))
 }
 
-enum Told {
+/// What a program has read of what there was.
+enum Heard {
     All,
-    NobodyReads,
+    NotAll,
 }
 
 /// Tells the program what happens, until the agent has left or nobody reads.
 async fn tell(
     stdin: &mut ChildStdin,
     greeting: &str,
-    lines: &mut mpsc::Receiver<String>,
-    next: &mut Option<String>,
-) -> Told {
+    lines: &mut mpsc::Receiver<Told>,
+    next: &mut Option<Told>,
+) -> Heard {
     if stdin.write_all(greeting.as_bytes()).await.is_err() {
-        return Told::NobodyReads;
+        return Heard::NotAll;
     }
     loop {
         if next.is_none() {
             *next = lines.recv().await;
         }
         let Some(line) = next else {
-            return Told::All;
+            return Heard::All;
         };
-        if stdin.write_all(line.as_bytes()).await.is_err() {
-            return Told::NobodyReads;
+        let (most, rest) = match &line.held {
+            Some(_) => line.parts(),
+            None => (line.text.as_bytes(), &[][..]),
+        };
+        if stdin.write_all(most).await.is_err() {
+            return Heard::NotAll;
+        }
+        if let Some(held) = &line.held {
+            // Nothing tells when a child's pipe has room without writing to it.
+            while !agent_pipes::has_room(&*stdin, Some(&Timespec::default())) {
+                sleep(LOOKED_AFTER).await;
+            }
+            if let Err(err) = held.note() {
+                tracing::error!(reason = %err, "the program is told nothing more");
+                return Heard::NotAll;
+            }
+        }
+        if stdin.write_all(rest).await.is_err() {
+            return Heard::NotAll;
         }
         *next = None;
     }
@@ -289,7 +308,7 @@ const TO_FINISH: Duration = Duration::from_secs(1);
 const TO_CLEAN_UP: Duration = Duration::from_secs(1);
 /// A longer line is logged in parts.
 const LONGEST_LOGGED: u64 = 8 * 1024;
-/// Between two looks at a group that is ending.
+/// Between two looks at a group that is ending, or at a pipe that is full.
 const LOOKED_AFTER: Duration = Duration::from_millis(20);
 /// Lines of its standard error that are told with its end.
 const LAST_WORDS: usize = 5;

@@ -48,11 +48,12 @@ pub(super) enum Line<'a> {
         peer: &'a AgentId,
         reason: &'static str,
     },
-    /// The link was lost before a peer had seen it.
+    /// It was given up before a peer had acknowledged it.
     Undelivered {
         id: &'a str,
         destination: &'a str,
         peer: &'a AgentId,
+        reason: &'static str,
     },
     /// A message of a peer was refused here.
     Rejected {
@@ -73,6 +74,8 @@ pub(super) enum Line<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         path: Option<&'a str>,
     },
+    /// The signaling server is gone, or the agent is registered again.
+    Signaling { state: SignalingIs },
     /// Something could not be done; the agent goes on.
     Error {
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -122,6 +125,14 @@ pub(super) enum Asked {
 pub(super) enum PeerIs {
     Up,
     Down,
+}
+
+/// Whether new links may be made.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum SignalingIs {
+    Lost,
+    Back,
 }
 
 impl Line<'_> {

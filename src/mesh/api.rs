@@ -3,6 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use bytes::Bytes;
+
+use super::kept::{GivenBack, OutboxLimits};
 use crate::identity::{AgentId, LinkId, Session};
 use crate::message::{Destination, Reason, Timestamp};
 
@@ -23,6 +26,12 @@ pub struct Config {
     /// How many links it makes at once, at least one: other dials wait in line. What it answers
     /// does not count.
     pub making_at_once: usize,
+    /// What is kept for a peer that has not acknowledged it.
+    pub outbox: OutboxLimits,
+    /// Whether a message that was accepted counts as seen only once
+    /// [`Mesh::taken`](super::Mesh::taken) says so: the caller keeps numbers on disk and must not
+    /// acknowledge what a crash would lose.
+    pub durable: bool,
     /// Makes link ids and jitter. Random in life, fixed in a simulation.
     pub seed: u64,
 }
@@ -93,27 +102,37 @@ pub struct RefusedNotice {
     pub sequence_num: u64,
 }
 
-/// The number of a message about to be signed, and the links it goes out on.
+/// The number of a message about to be signed, and whom it is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Assigned {
     /// Its number. Used once: a message that is then not sent leaves a gap, which is allowed.
     pub sequence_num: u64,
-    /// The peers it goes to, and over which link.
-    pub to: Vec<(AgentId, LinkId)>,
+    /// The peers it is for, whether linked now or away.
+    pub to: Vec<AgentId>,
 }
 
 /// Why a message cannot be sent now.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
-    /// There is no open link to this agent.
-    #[error("no link to {peer} is open: wait until it is up, then send again")]
+    /// The agent was never here, or has left.
+    #[error(
+        "no link to {peer} is open, and it was never here or has left: wait until it is up, then send again"
+    )]
     NotConnected {
         /// The agent.
         peer: AgentId,
     },
-    /// A message to everybody, and nobody is linked.
+    /// A message to everybody, and nobody is or was linked.
     #[error("no peer is linked: wait until one is up, then send again")]
     NoPeers,
+    /// As much is kept for this agent as may be.
+    #[error(
+        "the outbox for {peer} is full: it does not acknowledge what it was sent; wait, or raise `outbox.messages` and `outbox.bytes`"
+    )]
+    Full {
+        /// The agent.
+        peer: AgentId,
+    },
     /// A message to oneself.
     #[error("an agent sends no messages to itself: name another destination")]
     ToMyself,
@@ -254,8 +273,8 @@ pub struct PeerView {
     pub link: Option<LinkId>,
     /// The round trip of the last ping answered on the open link.
     pub rtt: Option<Duration>,
-    /// Messages sent to it that it has neither acknowledged nor that were given back; always 0 on
-    /// an unreliable channel.
+    /// Messages meant for it that it has neither acknowledged nor that were given back; always 0
+    /// on an unreliable channel.
     pub unacked: u64,
 }
 
@@ -372,17 +391,34 @@ pub enum Output {
         /// The greatest it has seen.
         up_to: u64,
     },
-    /// Sent on a link that was lost, and not seen by the peer as its new `hello` tells. Nothing
-    /// resends them yet; a later [`Self::Acked`] does not speak of them.
+    /// Put this message on the link, behind those before it.
+    Transmit {
+        /// To whom.
+        peer: AgentId,
+        /// Where.
+        link: LinkId,
+        /// Its number.
+        sequence_num: u64,
+        /// The signed message.
+        bytes: Bytes,
+    },
+    /// There is room again for messages to this peer.
+    Room {
+        /// Whom.
+        peer: AgentId,
+    },
+    /// These are given up; a later [`Self::Acked`] does not speak of them.
     Undelivered {
-        /// Who did not see them.
+        /// Who did not acknowledge them.
         peer: AgentId,
         /// Those with this destination,
         destination: Destination,
         /// from this number
         from: u64,
-        /// to this one, as far as they were sent to this peer.
+        /// to this one, as far as they were meant for this peer and open still.
         to: u64,
+        /// Why.
+        why: GivenBack,
     },
     /// The peer refused one of mine. It counts as seen, and is not to be sent again.
     RefusedByPeer {

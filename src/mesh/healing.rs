@@ -68,7 +68,7 @@ impl Peer {
     /// Whether a link is to be made now: the peer should be linked, none is up that works, and none
     /// is being made.
     pub(super) fn wants_link(&self, shared: &Shared) -> bool {
-        let can = shared.leaving.is_none();
+        let can = shared.leaving.is_none() && !shared.cut_off;
         can && self.is_expected() && !self.is_linked(self.hint) && self.making.is_none()
     }
 

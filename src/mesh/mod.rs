@@ -1,5 +1,5 @@
 //! Pure decisions of one agent about its mesh: who dials whom, glare, the life of a link,
-//! replay and order, acknowledgements, heartbeats, the states of peers.
+//! replay and order, the outbox and acknowledgements, heartbeats, the states of peers.
 //!
 //! Implements the rules of `wire.md`, sections *IFMessage v2.1* (the reasons from
 //! `wrong-recipient` on), *Signaling* (who dials) and *DataChannels* (the control frames).
@@ -21,6 +21,10 @@ mod healing;
 #[cfg(test)]
 mod healing_tests;
 mod heartbeat;
+mod keeping;
+#[cfg(test)]
+mod keeping_tests;
+mod kept;
 mod life;
 mod line;
 #[cfg(test)]
@@ -32,6 +36,7 @@ mod messages;
 mod outgoing;
 mod parting;
 mod peer;
+mod presence;
 mod shared;
 #[cfg(test)]
 mod tests;
@@ -40,6 +45,7 @@ pub use api::{
     Assigned, Claimed, CloseReason, Config, Farewell, Header, HelloError, Lanes, Last, Neighbours,
     Next, Output, PeerState, PeerView, RefusedNotice, SendError,
 };
+pub use kept::{GivenBack, OutboxLimits, Remembered, RememberedSent};
 pub use machine::Mesh;
 
 /// How many messages a receiver keeps that arrive before `hello` (`wire.md`); the caller holds

@@ -51,8 +51,8 @@ impl Peer {
             peer: self.id.clone(),
             link: live.link,
             last: Lanes {
-                direct: self.outgoing.direct.sent(),
-                all: self.outgoing.all.sent(),
+                direct: self.outgoing.direct.last(),
+                all: self.outgoing.all.last(),
             },
         })
     }
@@ -62,7 +62,7 @@ impl Peer {
         self.departed = None;
         let linked = self.live.is_some() || self.making.is_some();
         // A link that is being parted from is followed by another when it is closed.
-        if !self.present || linked {
+        if !self.present || linked || shared.cut_off {
             return self.present;
         }
         self.failures = 0;
@@ -85,7 +85,7 @@ const PARTING: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{Bench, FIRST, SECOND, closed, dialled, id, link, session, to};
+    use super::super::tests::{Bench, FIRST, SECOND, closed, dialled, id, link, session};
     use super::super::{Output, PeerState, SendError};
     use super::*;
 
@@ -105,7 +105,7 @@ mod tests {
         let farewell = bench.mesh.part(&id("z"), bench.now).unwrap();
         assert_eq!((farewell.link, farewell.last.direct), (z, Some(1)));
         assert_eq!(bench.mesh.part(&id("z"), bench.now), None, "said once");
-        let refused = bench.mesh.assign(&to("z")).unwrap_err();
+        let refused = bench.takes("z").unwrap_err();
         assert!(matches!(refused, SendError::NotConnected { .. }));
         let outputs = bench.wait(3 * SECOND);
         assert!(outputs.contains(&closed(z, CloseReason::Leaving)));

@@ -17,6 +17,8 @@ pub(super) struct Shared {
     pub(super) origin: Instant,
     /// Set by [`super::Mesh::leave`]: when the last links are closed.
     pub(super) leaving: Option<Instant>,
+    /// Whether there is no signaling server: no offer can be carried.
+    pub(super) cut_off: bool,
     /// The greatest number given out to `*`.
     pub(super) all_assigned: u64,
     /// Links being made, and peers that wait for it.
@@ -38,6 +40,7 @@ impl Shared {
             config,
             origin: now,
             leaving: None,
+            cut_off: false,
             all_assigned: 0,
             outputs: VecDeque::new(),
             links: BTreeMap::new(),
@@ -135,7 +138,7 @@ const RETRY_MOST: Duration = Duration::from_secs(60);
 mod tests {
     use super::*;
     use crate::identity::Session;
-    use crate::mesh::Neighbours;
+    use crate::mesh::{Neighbours, OutboxLimits};
 
     fn shared(seed: u64) -> Shared {
         let config = Config {
@@ -145,6 +148,8 @@ mod tests {
             reliable: true,
             dial_timeout: Duration::from_secs(10),
             making_at_once: 16,
+            outbox: OutboxLimits::default(),
+            durable: false,
             seed,
         };
         Shared::new(config, Instant::now())

@@ -3,6 +3,8 @@
 
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+
 use super::*;
 use crate::identity::{AgentId, LinkId, Session};
 use crate::message::{Destination, Reason, SdpReason, Timestamp};
@@ -21,30 +23,33 @@ impl Bench {
     /// A message to `destination` goes out.
     pub(super) fn sends(&mut self, destination: &str) -> Assigned {
         let destination = to(destination);
-        let assigned = self.mesh.assign(&destination).unwrap();
-        self.mesh.sent(&destination, &assigned);
+        let assigned = self.mesh.assign(&destination, self.now).unwrap();
+        let bytes = Bytes::from(format!("{destination} {}", assigned.sequence_num));
+        self.mesh.sent(&destination, &assigned, &bytes, self.now);
         assigned
     }
 
+    /// Whether a message to `destination` would be taken.
+    pub(super) fn takes(&self, destination: &str) -> Result<Assigned, SendError> {
+        self.mesh.assign(&to(destination), self.now)
+    }
+
     pub(super) fn with(reliable: bool, neighbours: Neighbours) -> Self {
-        Self::making(16, reliable, neighbours)
+        Self::of(Config {
+            neighbours,
+            ..config(reliable)
+        })
     }
 
     pub(super) fn making_at_once(links: usize) -> Self {
-        Self::making(links, true, Neighbours::All)
+        Self::of(Config {
+            making_at_once: links,
+            ..config(true)
+        })
     }
 
-    fn making(making_at_once: usize, reliable: bool, neighbours: Neighbours) -> Self {
+    pub(super) fn of(config: Config) -> Self {
         let now = Instant::now();
-        let config = Config {
-            me: id("m"),
-            session: session(1),
-            neighbours,
-            reliable,
-            dial_timeout: Duration::from_secs(10),
-            making_at_once,
-            seed: 7,
-        };
         let mesh = Mesh::new(config, now);
         Self { mesh, now }
     }
@@ -137,6 +142,21 @@ impl Bench {
     }
 }
 
+/// Of `m`, in its first run.
+pub(super) fn config(reliable: bool) -> Config {
+    Config {
+        me: id("m"),
+        session: session(1),
+        neighbours: Neighbours::All,
+        reliable,
+        dial_timeout: Duration::from_secs(10),
+        making_at_once: 16,
+        outbox: OutboxLimits::default(),
+        durable: false,
+        seed: 7,
+    }
+}
+
 pub(super) fn id(text: &str) -> AgentId {
     text.parse().unwrap()
 }
@@ -171,6 +191,17 @@ pub(super) fn dialled(outputs: &[Output]) -> Option<LinkId> {
 /// `m` asks `a` for an offer.
 pub(super) fn ask() -> Output {
     Output::AskForOffer { peer: id("a") }
+}
+
+/// The messages that go out on link `n`.
+pub(super) fn transmitted(outputs: &[Output], n: u8) -> Vec<String> {
+    let on_it = |output: &Output| match output {
+        Output::Transmit {
+            link: on, bytes, ..
+        } if *on == link(n) => Some(String::from_utf8_lossy(bytes).into_owned()),
+        _ => None,
+    };
+    outputs.iter().filter_map(on_it).collect()
 }
 
 pub(super) const FIRST: Next = Lanes { direct: 1, all: 1 };

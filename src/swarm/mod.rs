@@ -31,8 +31,8 @@ mod tests;
 pub use error::{InvalidSwarm, SwarmError};
 pub use model::{
     ChannelConfig, Exec, Expect, ExpectedLinks, IceConfig, MAX_AGENTS, MAX_ICE_SERVERS,
-    MAX_REVOKED, MIN_AGENTS, Probe, Restart, Revoked, SdpDetail, SignalConfig, Swarm, SwarmAgent,
-    TurnServer, WitnessConfig,
+    MAX_REVOKED, MIN_AGENTS, OutboxConfig, Probe, Restart, Revoked, SdpDetail, SignalConfig, Swarm,
+    SwarmAgent, TurnServer, WitnessConfig,
 };
 pub use schema::schema;
 pub use topology::Topology;
