@@ -51,9 +51,9 @@ pub struct Builder {
     witness_sync: SyncPolicy,
     on_witness_error: OnWriteError,
     dial_timeout: Duration,
+    making_at_once: usize,
     outbox: OutboxLimits,
     pub(super) outbox_folder: Option<std::path::PathBuf>,
-    making_at_once: usize,
     conversation_silence: Duration,
     accept_files: Option<AcceptFiles>,
 }
@@ -120,9 +120,9 @@ impl Agent {
             witness_sync: SyncPolicy::default(),
             on_witness_error: OnWriteError::default(),
             dial_timeout: Duration::from_secs(10),
+            making_at_once: MAKING_AT_ONCE,
             outbox: OutboxLimits::default(),
             outbox_folder: None,
-            making_at_once: MAKING_AT_ONCE,
             conversation_silence: SILENCE,
             accept_files: None,
         }
@@ -251,10 +251,18 @@ impl Builder {
         self
     }
 
+    /// How many links the agent makes at once; other peers wait in line to be dialled. By default
+    /// 16; fewer where many agents share a machine, so that each link comes up in time.
+    #[must_use]
+    pub fn making_at_once(mut self, links: usize) -> Self {
+        self.making_at_once = links;
+        self
+    }
+
     /// The folder of outboxes; this agent's stands in `SWARM/AGENT` below it. By default messages
     /// are kept in memory. With a folder an agent that ends, however that happens, goes on in the
     /// same session when it starts again: what [`send`](Agent::send) accepted goes out, and what
-    /// the program [has](super::Held) does not come again.
+    /// was [taken](super::Held) does not come again.
     #[must_use]
     pub fn outbox(mut self, folder: Option<std::path::PathBuf>) -> Self {
         self.outbox_folder = folder;
@@ -265,14 +273,6 @@ impl Builder {
     #[must_use]
     pub fn outbox_limits(mut self, limits: OutboxLimits) -> Self {
         self.outbox = limits;
-        self
-    }
-
-    /// How many links the agent makes at once; other peers wait in line to be dialled. By default
-    /// 16; fewer where many agents share a machine, so that each link comes up in time.
-    #[must_use]
-    pub fn making_at_once(mut self, links: usize) -> Self {
-        self.making_at_once = links;
         self
     }
 
@@ -357,9 +357,9 @@ impl Builder {
                 neighbours: self.neighbours,
                 reliable: self.channel.is_reliable(),
                 dial_timeout: self.dial_timeout,
+                making_at_once: self.making_at_once,
                 outbox: self.outbox,
                 durable: journal.is_some(),
-                making_at_once: self.making_at_once,
                 seed: u64::from_le_bytes(seed),
             },
             now,

@@ -70,7 +70,7 @@ pub use network::host_addresses;
 pub use quality::ConnectionQuality;
 pub use sending::DeliveryError;
 pub use taking::Held;
-pub use vitals::{Counted, Coverage, Observer, Queued, RoundTrips, Vitals};
+pub use vitals::{Coverage, Holdings, Observer, Queued, RoundTrips, Vitals};
 
 use crate::identity::{AgentId, PublicKey, Session};
 use crate::link::{Link, Path};

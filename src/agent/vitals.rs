@@ -39,7 +39,7 @@ pub struct Vitals {
     /// What waits.
     pub queued: Queued,
     /// What it holds for its links.
-    pub held: Counted,
+    pub held: Holdings,
 }
 
 /// A log, and how far checkpoints cover it.
@@ -74,7 +74,7 @@ pub struct Queued {
 
 /// What an agent holds for its links: as much after many reconnections as before.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counted {
+pub struct Holdings {
     /// Tasks of its own, and the loops of connections and sockets.
     pub tasks: u64,
     /// Connections that have a place at its UDP port.
@@ -224,10 +224,10 @@ impl Core {
         })
     }
 
-    fn held(&self) -> Counted {
+    fn held(&self) -> Holdings {
         let usage = self.endpoint.usage();
         let writers = self.links.iter().filter(|(_, link)| link.made.is_some());
-        Counted {
+        Holdings {
             tasks: (self.tasks.len() + writers.count() + usage.loops) as u64,
             connections: usage.connections as u64,
             routes: usage.routes as u64,

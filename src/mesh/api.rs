@@ -23,15 +23,15 @@ pub struct Config {
     pub reliable: bool,
     /// How long a link may take from offer to `hello`.
     pub dial_timeout: Duration,
+    /// How many links it makes at once, at least one: other dials wait in line. What it answers
+    /// does not count.
+    pub making_at_once: usize,
     /// What is kept for a peer that has not acknowledged it.
     pub outbox: OutboxLimits,
     /// Whether a message that was accepted counts as seen only once
     /// [`Mesh::taken`](super::Mesh::taken) says so: the caller keeps numbers on disk and must not
     /// acknowledge what a crash would lose.
     pub durable: bool,
-    /// How many links it makes at once, at least one: other dials wait in line. What it answers
-    /// does not count.
-    pub making_at_once: usize,
     /// Makes link ids and jitter. Random in life, fixed in a simulation.
     pub seed: u64,
 }

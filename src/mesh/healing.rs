@@ -90,8 +90,9 @@ impl Peer {
         self.present = true;
         if was_away {
             // In the same session too it may be another process, which knows nothing of the link,
-            // nor of an offer that was not answered.
+            // of an offer that was not answered, or of a goodbye.
             self.suspect(shared, now);
+            self.departed = None;
         }
         let making = self.making.as_ref().is_some_and(|making| {
             making.session == session && !(was_away && making.step == Step::Offered)
@@ -118,8 +119,6 @@ impl Peer {
         self.present = false;
         self.away = true;
         self.retry_at = None;
-        // The goodbye is confirmed: should the same session come back, it means it.
-        self.departed = self.departed.filter(|departed| *departed != session);
         self.suspect(shared, now);
     }
 

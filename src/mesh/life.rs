@@ -279,8 +279,7 @@ impl Peer {
     pub(super) fn goodbye(&mut self, link: LinkId, last: Last, shared: &mut Shared, now: Instant) {
         match &mut self.live {
             Some(live) if live.link == link => {
-                // Where signaling has said so first, nothing else would say that it is back.
-                self.departed = self.present.then_some(live.session);
+                self.departed = Some(live.session);
                 live.farewell = Some((last, now + FAREWELL));
                 self.part_if_complete(shared, now);
                 self.wake(shared);

@@ -147,9 +147,9 @@ mod tests {
             neighbours: Neighbours::All,
             reliable: true,
             dial_timeout: Duration::from_secs(10),
+            making_at_once: 16,
             outbox: OutboxLimits::default(),
             durable: false,
-            making_at_once: 16,
             seed,
         };
         Shared::new(config, Instant::now())

@@ -188,6 +188,11 @@ pub(super) fn dialled(outputs: &[Output]) -> Option<LinkId> {
     })
 }
 
+/// `m` asks `a` for an offer.
+pub(super) fn ask() -> Output {
+    Output::AskForOffer { peer: id("a") }
+}
+
 /// The messages that go out on link `n`.
 pub(super) fn transmitted(outputs: &[Output], n: u8) -> Vec<String> {
     let on_it = |output: &Output| match output {
@@ -197,11 +202,6 @@ pub(super) fn transmitted(outputs: &[Output], n: u8) -> Vec<String> {
         _ => None,
     };
     outputs.iter().filter_map(on_it).collect()
-}
-
-/// `m` asks `a` for an offer.
-pub(super) fn ask() -> Output {
-    Output::AskForOffer { peer: id("a") }
 }
 
 pub(super) const FIRST: Next = Lanes { direct: 1, all: 1 };

@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use ifswarm::agent::{AgentEvent, Counted};
+use ifswarm::agent::{AgentEvent, Holdings};
 use tokio::runtime::Handle;
 
 use crate::live::{LiveAgent, LiveSwarm, say, within};
@@ -23,7 +23,7 @@ async fn a_link_that_is_made_again_two_hundred_times_leaves_nothing_over() {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Remains {
     /// Of both agents.
-    held: [Counted; 2],
+    held: [Holdings; 2],
     /// Of the whole process.
     tasks: usize,
     descriptors: usize,

@@ -175,9 +175,9 @@ impl World {
             neighbours,
             reliable: self.shape.reliable,
             dial_timeout: Duration::from_secs(10),
+            making_at_once: 2 + agent % 4,
             outbox: OutboxLimits::default(),
             durable: false,
-            making_at_once: 2 + agent % 4,
             seed: self.chance.any(),
         };
         let mut mesh = Mesh::new(config, self.now);
