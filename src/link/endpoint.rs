@@ -104,7 +104,7 @@ pub struct EndpointUsage {
     pub connections: usize,
     /// Entries of the tables by which datagrams find their connection.
     pub routes: usize,
-    /// Loops that run: of connections, and two for each socket.
+    /// Loops that run: of connections, of sockets, and one for what is delayed.
     pub loops: usize,
     /// Datagrams that wait to leave, under [`PathConditions`].
     pub delayed: usize,

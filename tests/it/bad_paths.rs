@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use ifswarm::agent::Agent;
-use ifswarm::link::PathConditions;
+use ifswarm::link::{LinkEvent, PathConditions};
 use ifswarm::signal::Admission;
 
 use crate::live::{LiveAgent, LiveSwarm, builder, roster_of, say, serve, swarm_name, within};
+use crate::rebinding::bind;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn over_a_bad_path_everything_arrives_once_and_in_order() {
@@ -47,11 +48,7 @@ async fn a_cut_holds_one_way_and_what_was_sent_arrives_when_it_is_mended() {
     within(async {
         let mut swarm = LiveSwarm::start(&["ann", "bob"]).await;
         let bob = "bob".parse().unwrap();
-        let cut = PathConditions {
-            cut: true,
-            ..PathConditions::default()
-        };
-        swarm.agent(0).condition(&bob, Some(cut));
+        swarm.agent(0).condition(&bob, Some(CUT));
         swarm
             .agent(0)
             .send(say("bob", "into the cut"))
@@ -102,6 +99,34 @@ async fn conditions_hold_for_a_link_that_is_made_later_too() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_path_that_comes_back_while_a_link_is_made_is_found() {
+    within(async {
+        let (a, b) = (bind(1), bind(1));
+        let (ann, bob) = ("ann".parse().unwrap(), "bob".parse().unwrap());
+        a.condition(&bob, Some(CUT));
+        b.condition(&ann, Some(CUT));
+        let (near, mut events, offer) = a.dial(&bob).await.unwrap();
+        let (_far, _far_events, answer) = b.answer(&ann, &offer).await.unwrap();
+        near.accept(&answer).await.unwrap();
+        while a.path_counts(&bob).dropped < MORE_CHECKS_THAN_SOME_MAKE {
+            tokio::task::yield_now().await;
+        }
+        a.condition(&bob, None);
+        b.condition(&ann, None);
+        loop {
+            match events.recv(true).await {
+                LinkEvent::Open => break,
+                LinkEvent::Closed => panic!("it was given up"),
+                _ => {}
+            }
+        }
+        a.close().await;
+        b.close().await;
+    })
+    .await;
+}
+
 /// Waits until so many datagrams to bob were lost.
 async fn dropped(agent: &Agent, at_least: u64) {
     let bob = "bob".parse().unwrap();
@@ -110,5 +135,17 @@ async fn dropped(agent: &Agent, at_least: u64) {
     }
 }
 
+const CUT: PathConditions = PathConditions {
+    cut: true,
+    delay: Duration::ZERO,
+    jitter: Duration::ZERO,
+    loss_per_mille: 0,
+    duplicate_per_mille: 0,
+    reorder_per_mille: 0,
+    rate: None,
+    seed: 0,
+};
+/// Once a pair of candidates was given up after 140.
+const MORE_CHECKS_THAN_SOME_MAKE: u64 = 160;
 /// Messages enough for every kind of misfortune.
 const MANY: usize = 300;

@@ -68,7 +68,8 @@ async fn link(a: &Endpoint, b: &Endpoint) -> (Ends, LinkEvents, String) {
     (Ends { near, _far: far }, far_events, offer)
 }
 
-fn bind(last: u8) -> Endpoint {
+/// An endpoint at `127.0.0.LAST`.
+pub(crate) fn bind(last: u8) -> Endpoint {
     Endpoint::bind(EndpointConfig {
         addresses: vec![ip(last)],
         udp_port: None,
