@@ -336,6 +336,7 @@ impl Builder {
                 armed: now,
                 now,
                 wall,
+                clock_off_ms: 0,
             })
         });
         shared.enter(|core| core.registered(&registered.connected_agents));

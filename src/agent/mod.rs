@@ -38,6 +38,7 @@ mod judging;
 mod keyring;
 mod link_task;
 mod links;
+mod meddling;
 mod of_swarm;
 mod parting;
 mod quality;
@@ -60,6 +61,7 @@ pub use evidence::Evidence;
 pub use file_sending::{FileError, FileTransfer};
 pub use file_wire::{FileOffer, InvalidTransferId, TransferId};
 pub use files::{AcceptFiles, Direction, FileEvent, FileState};
+pub use meddling::Held;
 pub use quality::ConnectionQuality;
 pub use vitals::{Coverage, Observer, Queued, RoundTrips, Vitals};
 

@@ -23,7 +23,7 @@ use super::interrupt::Interrupt;
 use super::joining::{Joining, Members};
 use super::mesh_up::duration;
 use super::watching::Watching;
-use super::{agent_mcp, agent_pipes};
+use super::{agent_chaos, agent_mcp, agent_pipes};
 use crate::admin::AgentWatch;
 use crate::agent::{Agent, AgentEvent, SendError, Subscription};
 use crate::identity::AgentId;
@@ -61,6 +61,9 @@ pub(crate) struct Args {
     share: Option<PathBuf>,
     #[command(flatten)]
     watching: Watching,
+    /// Obey orders of `ifswarm chaos` among the drafts
+    #[arg(long, hide = true, conflicts_with_all = ["exec", "mcp"])]
+    chaos: bool,
 }
 
 pub(crate) async fn run(args: Args, _: &Globals) -> anyhow::Result<ExitCode> {
@@ -93,6 +96,10 @@ pub(crate) async fn run(args: Args, _: &Globals) -> anyhow::Result<ExitCode> {
                 false => Again::OnFailure,
             },
         }),
+    };
+    let inputs = match args.chaos {
+        true => agent_chaos::obeying(agent.observer(), inputs, lines.clone()),
+        false => inputs,
     };
     let told = serve(agent, inputs, lines, args.stay, members, &mut interrupt).await;
     // What was told goes out before the process ends.

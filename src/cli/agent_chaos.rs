@@ -1,0 +1,71 @@
+//! `agent --chaos`: orders of `ifswarm chaos` among the drafts. An order is obeyed at once, however
+//! many drafts wait before it for a link that is cut.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use tokio::sync::mpsc;
+
+use super::agent_lines::Input;
+use crate::agent::Observer;
+use crate::chaos::{Order, Vitals};
+
+/// The inputs that are no orders. Orders are obeyed as they are read.
+pub(super) fn obeying(
+    agent: Observer,
+    mut inputs: mpsc::Receiver<Input>,
+    lines: mpsc::Sender<String>,
+) -> mpsc::Receiver<Input> {
+    let (drafts, read) = mpsc::channel(1);
+    tokio::spawn(async move {
+        let mut waiting = VecDeque::new();
+        let mut is_open = true;
+        while is_open || !waiting.is_empty() {
+            // All are cancel-safe: a permit that is not used is given back.
+            tokio::select! {
+                input = inputs.recv(), if is_open && waiting.len() < WAITING => match input {
+                    None => is_open = false,
+                    Some(input) => match order_of(&input) {
+                        None => waiting.push_back(input),
+                        Some(order) => obey(&agent, order, &lines).await,
+                    },
+                },
+                place = drafts.reserve(), if !waiting.is_empty() => match place {
+                    Ok(place) => {
+                        if let Some(input) = waiting.pop_front() {
+                            place.send(input);
+                        }
+                    }
+                    Err(_) => return,
+                },
+                () = drafts.closed() => return,
+            }
+        }
+    });
+    read
+}
+
+fn order_of(input: &Input) -> Option<Order> {
+    Order::read(input.text.as_ref().ok()?)
+}
+
+async fn obey(agent: &Observer, order: Order, lines: &mpsc::Sender<String>) {
+    match order {
+        Order::Conditions { peer, path } => {
+            tracing::debug!(%peer, ?path, "the path is as told");
+        }
+        Order::Clock(by_ms) => agent.set_clock_off(by_ms),
+        Order::Vitals(tag) => {
+            let held = agent.held();
+            let vitals = Vitals {
+                tag,
+                paths: BTreeMap::new(),
+                tasks: held.tasks as u64,
+                links: held.links as u64,
+            };
+            let _ = lines.send(vitals.line()).await;
+        }
+    }
+}
+
+/// Drafts that wait behind one that is being sent: many more than `ifswarm chaos` leaves unanswered.
+const WAITING: usize = 4096;

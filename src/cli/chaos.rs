@@ -1,0 +1,87 @@
+//! `ifswarm chaos`: a swarm under a scenario of faults, and the ledger of its messages.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::bars::Bars;
+use super::failure::{impossible, unusable};
+use super::interrupt::Interrupt;
+use super::mesh_up::{duration, interrupted, json, verdict};
+use super::{Globals, chaos_tables, limits, output};
+use crate::chaos::{Options, Scenario, run as run_scenario};
+
+/// Run a swarm under a scenario of faults, and account for every message
+///
+/// Kills, stops and restarts real processes of this program, cuts and conditions their paths, and ends
+/// with 0 if no message was lost, doubled or out of order, every fault took place and healed, and
+/// whatever else the file expects held; with 1 if not. The seed, printed first, draws the faults that
+/// come by chance.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The scenario file, such as swarms/chaos/short.yaml
+    file: PathBuf,
+    /// Draws the faults that come by chance [default: one that is new]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// For how long faults and messages come [default: as the file says]
+    #[arg(long = "for", value_name = "TIME", value_parser = duration)]
+    length: Option<Duration>,
+    /// Print one JSON object and nothing else
+    #[arg(long)]
+    json: bool,
+    /// Keep logs, witness and outboxes in a folder of this run below this one
+    #[arg(long, value_name = "DIR")]
+    keep: Option<PathBuf>,
+}
+
+pub(crate) async fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+    let scenario = Scenario::read(&args.file).map_err(unusable)?;
+    let seed = args.seed.map_or_else(any_seed, Ok)?;
+    let mut interrupt = Interrupt::listen()?;
+    eprintln!("seed {seed}: `--seed {seed}` draws the same faults again");
+    // Pipes and logs of its processes.
+    let descriptors = 64 + 8 * scenario.swarm.agents.len() as u64;
+    limits::raise_descriptors(descriptors).map_err(impossible)?;
+    let parent = args.keep.clone().unwrap_or_else(std::env::temp_dir);
+    let folder = parent.join(format!("chaos-{seed}-{}", std::process::id()));
+    let bars = Bars::new();
+    let options = Options {
+        seed,
+        length: args.length,
+        program: std::env::current_exe().map_err(impossible)?,
+        globals: globals.passed_on(),
+        folder: folder.clone(),
+        outbox: OUTBOX,
+        progress: Arc::new(bars.clone()),
+    };
+    let Some(ran) = interrupt.or(run_scenario(&scenario, &options)).await else {
+        return Ok(interrupted(&bars));
+    };
+    bars.clear();
+    // What could not be run, or did not hold, leaves its logs.
+    let report = ran.map_err(impossible)?;
+    let is_kept = args.keep.is_some() || !report.ok;
+    if is_kept {
+        eprintln!("kept in {}", folder.display());
+    } else {
+        // Whoever cleans up temporary folders takes what cannot be removed now.
+        let _ = std::fs::remove_dir_all(&folder);
+    }
+    match args.json {
+        true => output::print(&json(&report)?)?,
+        false => output::print(&chaos_tables::text(&report, globals.color()))?,
+    }
+    Ok(verdict(report.ok))
+}
+
+fn any_seed() -> anyhow::Result<u64> {
+    // Short enough to be typed.
+    let mut bytes = [0; 4];
+    getrandom::fill(&mut bytes).map_err(|err| impossible(anyhow::anyhow!("{err}")))?;
+    Ok(u64::from(u32::from_le_bytes(bytes)))
+}
+
+/// Whether `agent` keeps an outbox on the disk, so that nothing is lost when it is killed.
+const OUTBOX: bool = false;
