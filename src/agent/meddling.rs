@@ -4,7 +4,7 @@ use super::Observer;
 
 /// What an agent holds at one moment: what is left over after many reconnections would show here.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Held {
+pub struct Counted {
     /// Tasks of its own.
     pub tasks: usize,
     /// Links that are up or being made.
@@ -21,13 +21,13 @@ impl Observer {
     }
 
     /// What it holds; nothing once it has ended.
-    pub fn held(&self) -> Held {
+    pub fn held(&self) -> Counted {
         let shared = self.0.upgrade();
-        shared.map_or_else(Held::default, |shared| {
+        shared.map_or_else(Counted::default, |shared| {
             let mut core = shared.look();
             // Those that have ended are not held.
             while core.tasks.try_join_next().is_some() {}
-            Held {
+            Counted {
                 tasks: core.tasks.len(),
                 links: core.links.iter().count(),
             }

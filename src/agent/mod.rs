@@ -61,7 +61,7 @@ pub use evidence::Evidence;
 pub use file_sending::{FileError, FileTransfer};
 pub use file_wire::{FileOffer, InvalidTransferId, TransferId};
 pub use files::{AcceptFiles, Direction, FileEvent, FileState};
-pub use meddling::Held;
+pub use meddling::Counted;
 pub use quality::ConnectionQuality;
 pub use vitals::{Coverage, Observer, Queued, RoundTrips, Vitals};
 
