@@ -12,6 +12,7 @@
 //! | [`witness`] | the log of what was offered, said and refused |
 //! | [`swarm`] | the swarm file |
 //! | [`mesh`] | pure decisions: who dials, glare, replay, order, acknowledgements |
+//! | [`outbox`] | what was sent and seen, on disk, for the time after a crash |
 //! | [`signal`] | introduction of agents: frames, server, client |
 //! | [`link`] | one WebRTC connection to one peer |
 //! | [`agent`] | the agent: send, subscribe, peers, shutdown |
@@ -31,6 +32,7 @@ pub mod identity;
 pub mod link;
 pub mod mesh;
 pub mod message;
+pub mod outbox;
 pub mod signal;
 pub mod swarm;
 pub mod witness;

@@ -136,6 +136,7 @@ fn state(page: &mut Page, vitals: &Vitals) {
         "queue",
         [
             ("messages", queued.messages as f64),
+            ("unacknowledged", queued.unacknowledged as f64),
             ("control", queued.control as f64),
             ("signaling", queued.signaling as f64),
             ("disk", queued.disk as f64),

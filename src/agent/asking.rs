@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::{Agent, AgentEvent, Receipt, SendError, Subscription};
 use crate::identity::AgentId;
-use crate::mesh::CloseReason;
+use crate::mesh::{CloseReason, GivenBack};
 use crate::message::{Destination, Draft, IfMessage, Performative, Reason, Verified};
 
 /// Why there is no reply.
@@ -28,11 +28,13 @@ pub enum RequestError {
         /// Why.
         reason: Reason,
     },
-    /// The link was lost before the peer had seen the request.
-    #[error("the link to {peer} was lost before the request arrived: send it again once it is up")]
+    /// The request was given up before the peer had acknowledged it.
+    #[error("{peer} did not acknowledge the request, and it was given up: {}", why.as_str())]
     Undelivered {
-        /// Who has not seen it.
+        /// Who has not acknowledged it.
         peer: AgentId,
+        /// Why it was not kept any longer.
+        why: GivenBack,
     },
     /// The peer has left, and will not answer.
     #[error("{peer} has left without an answer")]
@@ -192,8 +194,9 @@ async fn wait_for(
                 destination,
                 from,
                 to,
+                why,
             } if mine(&peer, &destination) && (from..=to).contains(&number) => {
-                return Err(RequestError::Undelivered { peer });
+                return Err(RequestError::Undelivered { peer, why });
             }
             AgentEvent::PeerDown {
                 peer,

@@ -13,18 +13,20 @@ use super::conversations::Conversations;
 use super::core::{Core, Shared, wall_clock};
 use super::countersigning::Countersigning;
 use super::driver::run;
-use super::effects::Directory;
 use super::event::Subscribers;
 use super::file_store::Store;
 use super::files::{AcceptFiles, Files};
 use super::gate::Gate;
 use super::keyring::Keyring;
 use super::links::Links;
+use super::sending::Rooms;
 use super::vitals::Tally;
 use super::{Agent, Stats};
 use crate::identity::{AgentId, KeyPair, PublicKey, Roster, Session, SwarmName};
 use crate::link::{BindError, ChannelOptions, ENOUGH_BUFFER, Endpoint, EndpointConfig, IceServer};
-use crate::mesh::{Config, Mesh, Neighbours};
+use crate::mesh::{Config, Mesh, Neighbours, OutboxLimits};
+use crate::message::Timestamp;
+use crate::outbox::{Journal, JournalError, Owner};
 use crate::signal::{
     Client, ClientConfig, ClientFrame, ClientSender, ConnectError, ErrorCode, Registered, Trust,
 };
@@ -51,6 +53,8 @@ pub struct Builder {
     witness_sync: SyncPolicy,
     on_witness_error: OnWriteError,
     dial_timeout: Duration,
+    outbox: OutboxLimits,
+    outbox_folder: Option<std::path::PathBuf>,
     conversation_silence: Duration,
     accept_files: Option<AcceptFiles>,
 }
@@ -67,6 +71,14 @@ pub enum StartError {
     /// The witness could not be opened.
     #[error(transparent)]
     Witness(#[from] crate::witness::OpenError),
+    /// The outbox could not be opened.
+    #[error(transparent)]
+    Outbox(#[from] JournalError),
+    /// The outbox needs a channel on which messages are acknowledged.
+    #[error(
+        "an outbox on disk needs a reliable channel: leave `channel.max_retransmits` out, and `ordered` true, or the outbox"
+    )]
+    Unreliable,
     /// The witness could not be written.
     #[error(transparent)]
     Write(#[from] crate::witness::WriteError),
@@ -108,6 +120,8 @@ impl Agent {
             witness_sync: SyncPolicy::default(),
             on_witness_error: OnWriteError::default(),
             dial_timeout: Duration::from_secs(10),
+            outbox: OutboxLimits::default(),
+            outbox_folder: None,
             conversation_silence: SILENCE,
             accept_files: None,
         }
@@ -226,6 +240,23 @@ impl Builder {
         self
     }
 
+    /// The folder of outboxes; this agent's stands in `SWARM/AGENT` below it. By default messages
+    /// are kept in memory. With a folder an agent that ends, however that happens, goes on in the
+    /// same session when it starts again: what [`send`](Agent::send) accepted goes out, and what
+    /// was [taken](super::Held) does not come again.
+    #[must_use]
+    pub fn outbox(mut self, folder: Option<std::path::PathBuf>) -> Self {
+        self.outbox_folder = folder;
+        self
+    }
+
+    /// How much is kept for each peer until it acknowledges it, and how long.
+    #[must_use]
+    pub fn outbox_limits(mut self, limits: OutboxLimits) -> Self {
+        self.outbox = limits;
+        self
+    }
+
     /// After how much silence a conversation is closed, and no more in
     /// [`Agent::conversations`]; by default 24 hours.
     #[must_use]
@@ -281,24 +312,34 @@ impl Builder {
         witness.commit()?;
         // In memory there is nothing to wait for.
         let holds = self.witness_sync == SyncPolicy::Always && self.witness.is_some();
-        let (client, registered, session) = self.register(&key).await?;
+        let mut journal = self.open_journal(public_key, wall)?;
+        let (client, registered, session) = self.register(&key, journal.as_ref()).await?;
+        let lost = match &mut journal {
+            Some(journal) if journal.session() != session => journal.renew(session)?,
+            _ => Vec::new(),
+        };
         let endpoint = self.bind(&registered)?;
         let now = Instant::now();
         let mut seed = [0; 8];
         getrandom::fill(&mut seed)?;
-        let mesh = Mesh::new(
+        let mut mesh = Mesh::new(
             Config {
                 me: self.id.clone(),
                 session,
                 neighbours: self.neighbours,
                 reliable: self.channel.is_reliable(),
                 dial_timeout: self.dial_timeout,
+                outbox: self.outbox,
+                durable: journal.is_some(),
                 seed: u64::from_le_bytes(seed),
             },
             now,
         );
+        if let Some(journal) = &journal {
+            let (used, peers) = journal.remembered(wall);
+            mesh.remember(used, peers, now);
+        }
         let (signal_queue, signal_out) = mpsc::channel(SIGNALING);
-        let directory = Directory::default();
         let mut tasks = JoinSet::new();
         tasks.spawn(forward(client.sender(), signal_out));
         let runtime = Handle::current();
@@ -313,16 +354,14 @@ impl Builder {
                 gate: Gate::new(holds),
                 countersigning: Countersigning::of(&self.swarm, &self.id, &public_key, &witness),
                 witness: Some(witness),
+                journal,
                 swarm: self.swarm,
                 sdp_detail: self.sdp_detail,
                 links: Links::new(agent.clone()),
-                directory: directory.clone(),
-                files: Arc::new(Files::new(
-                    self.id.clone(),
-                    agent.clone(),
-                    directory.clone(),
-                    accept,
-                )),
+                rooms: Rooms::default(),
+                reliable: self.channel.is_reliable(),
+                max_message: self.channel.max_message,
+                files: Arc::new(Files::new(self.id.clone(), agent.clone(), accept)),
                 subscribers: Subscribers::default(),
                 stats: Stats::default(),
                 conversations: Conversations::new(self.conversation_silence),
@@ -339,27 +378,55 @@ impl Builder {
                 clock_off_ms: 0,
             })
         });
-        shared.enter(|core| core.registered(&registered.connected_agents));
+        shared.enter(|core| {
+            core.tell_lost(&lost);
+            core.registered(&registered.connected_agents);
+        });
         Ok(Agent {
             id: self.id,
             session,
             public_key,
-            directory,
             driver: tokio::spawn(run(Arc::clone(&shared), client)),
             shared,
         })
     }
 
-    /// Registers; where a greater session of this agent is known, with one greater still: the
-    /// newest process stays.
-    async fn register(&self, key: &KeyPair) -> Result<(Client, Registered, Session), StartError> {
+    /// Opens the outbox, if there is to be one on disk.
+    fn open_journal(
+        &self,
+        public_key: PublicKey,
+        wall: Timestamp,
+    ) -> Result<Option<Journal>, StartError> {
+        let Some(folder) = &self.outbox_folder else {
+            return Ok(None);
+        };
+        if !self.channel.is_reliable() {
+            return Err(StartError::Unreliable);
+        }
+        let owner = Owner {
+            agent_id: &self.id,
+            swarm: &self.swarm,
+            public_key,
+        };
+        let journal = Journal::open(folder, owner, session_at(wall, 0)?)?;
+        Ok(Some(journal))
+    }
+
+    /// Registers, in the session of the outbox if there is one; where a greater session of this
+    /// agent is known, with one greater still: the newest process stays.
+    async fn register(
+        &self,
+        key: &KeyPair,
+        journal: Option<&Journal>,
+    ) -> Result<(Client, Registered, Session), StartError> {
+        let mut kept = journal.map(Journal::session);
         let mut at_least = 0;
         let mut attempts = 1;
         loop {
-            let mut random = [0; 10];
-            getrandom::fill(&mut random)?;
-            let now = u64::try_from(wall_clock().unix_ms()).unwrap_or(0);
-            let session = Session::new(now.max(at_least), random);
+            let session = match kept.take() {
+                Some(session) => session,
+                None => session_at(wall_clock(), at_least)?,
+            };
             let config = ClientConfig {
                 url: self.signal.clone(),
                 swarm: self.swarm.clone(),
@@ -407,6 +474,14 @@ impl Builder {
         }
         Ok(endpoint)
     }
+}
+
+/// A new session, that begins now or at `at_least`.
+fn session_at(now: Timestamp, at_least: u64) -> Result<Session, getrandom::Error> {
+    let mut random = [0; 10];
+    getrandom::fill(&mut random)?;
+    let now = u64::try_from(now.unix_ms()).unwrap_or(0);
+    Ok(Session::new(now.max(at_least), random))
 }
 
 /// Carries frames to the server at the pace it allows, so that the driver never waits for it.

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::control::{Control, last_map, next_map, read_last, read_next};
 use super::core::Core;
 use super::effects::Effect;
 use super::event::AgentEvent;
+use super::links::Made;
+use super::taking::OnItsWay;
 use super::testimony;
 use super::{Receipt, SendError};
 use crate::identity::{AgentId, LinkId};
@@ -19,31 +21,30 @@ use crate::message::{
 };
 use crate::signal::Goodbye;
 
-type Places = Vec<(AgentId, mpsc::OwnedPermit<Bytes>)>;
-
 impl Core {
     /// Numbers, signs and witnesses a message; it goes out when the witness is written.
-    pub(super) fn send(&mut self, draft: Draft, places: Places) -> Result<Receipt, SendError> {
+    pub(super) fn send(&mut self, draft: Draft) -> Result<Receipt, SendError> {
         let destination = draft.destination.clone();
-        let assigned = self.mesh.assign(&destination)?;
+        let assigned = self.mesh.assign(&destination, self.now)?;
         let signed = self.sign(draft, &assigned)?;
         // From here on nothing fails: what peers are told to expect does go out.
-        self.mesh.sent(&destination, &assigned);
-        let to = assigned.to;
         self.testify(testimony::sent(&signed, self.wall));
         self.stats.sent += 1;
-        let receivers = to.iter().map(|(peer, _)| peer.clone()).collect::<Vec<_>>();
-        if let Some(id) = signed.message().conversation_id() {
-            self.conversations.sent(id, &receivers, self.now, self.wall);
+        let bytes = signed.bytes();
+        if let Some(journal) = &mut self.journal {
+            let number = assigned.sequence_num;
+            journal.accepted(&assigned.to, &destination, number, self.wall, &bytes);
         }
-        let mut places: BTreeMap<_, _> = places.into_iter().collect();
-        for (peer, link) in &to {
-            self.queue(*link, places.remove(peer), signed.bytes());
+        self.mesh.sent(&destination, &assigned, &bytes, self.now);
+        let message = signed.message();
+        if let Some(id) = message.conversation_id() {
+            self.conversations
+                .sent(id, &assigned.to, self.now, self.wall);
         }
         Ok(Receipt {
-            id: signed.message().id().to_owned(),
-            sequence_num: signed.message().sequence_num(),
-            to: receivers,
+            id: message.id().to_owned(),
+            sequence_num: message.sequence_num(),
+            to: assigned.to,
         })
     }
 
@@ -60,9 +61,10 @@ impl Core {
         };
         let signed = sign(draft, &author, assigned.sequence_num, self.wall, random)?;
         let size = signed.bytes().len();
-        for (peer, link) in &assigned.to {
-            let made = self.links.get(*link).and_then(|link| link.made.as_ref());
-            let limit = made.map_or(0, |made| made.link.max_message());
+        for peer in &assigned.to {
+            // Of a peer that is away its own limit is not known: that of this end stands for it.
+            let linked = self.link_to(peer).map(|made| made.link.max_message());
+            let limit = linked.unwrap_or(self.max_message);
             if size > limit {
                 return Err(SendError::TooLarge {
                     peer: peer.clone(),
@@ -74,20 +76,24 @@ impl Core {
         Ok(signed)
     }
 
-    fn queue(&mut self, link: LinkId, place: Option<mpsc::OwnedPermit<Bytes>>, bytes: Bytes) {
+    /// The link that messages to `peer` go out on.
+    pub(super) fn link_to(&self, peer: &AgentId) -> Option<&Made> {
+        let link = self.mesh.sending_link(peer)?;
+        self.links.get(link)?.made.as_ref()
+    }
+
+    /// Puts a message on a link.
+    pub(super) fn transmit(&mut self, peer: &AgentId, link: LinkId, number: u64, bytes: Bytes) {
         let Some(made) = self.links.get(link).and_then(|link| link.made.as_ref()) else {
             return;
         };
-        // A link that came up after the caller had queued up for the others has a new queue.
-        let place = place.or_else(|| made.messages.clone().try_reserve_owned().ok());
-        match place {
-            Some(place) => {
-                let way = Arc::clone(&made.way);
-                self.effects.push(Effect::Message(way, place, bytes));
-            }
-            None => {
-                tracing::warn!(agent = %self.me, %link, reason = "its queue is full", "no room in the queue of a new link")
-            }
+        if bytes.len() <= made.link.max_message() {
+            let way = Arc::clone(&made.way);
+            return self.effects.push(Effect::Message(way, bytes));
+        }
+        // Accepted while the peer was away, or took more.
+        for destination in [Destination::Agent(peer.clone()), Destination::All] {
+            self.mesh.give_up(peer, &destination, number);
         }
     }
 
@@ -120,8 +126,12 @@ impl Core {
                     self.conversations.received(id, source, self.now, self.wall);
                 }
                 self.listen_for_files(&message);
+                let it = match (&self.journal, self.links.agent().upgrade()) {
+                    (Some(_), Some(agent)) => OnItsWay::noted(permit, &message, agent),
+                    _ => OnItsWay::unnoted(permit),
+                };
                 let event = AgentEvent::Message(message);
-                self.effects.push(Effect::Event(event, Some(permit)));
+                self.effects.push(Effect::Event(event, Some(it)));
             }
             Err(reason) => self.reject(peer, &claim, reason, ""),
         }

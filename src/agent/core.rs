@@ -13,7 +13,7 @@
 //! inside waits for a peer, a subscriber or the server: all queues it writes to are bounded and
 //! either hold a place already or are not waited for.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::runtime::Handle;
@@ -22,18 +22,21 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use super::conversations::Conversations;
 use super::countersigning::Countersigning;
-use super::effects::{Directory, Effect};
+use super::effects::Effect;
 use super::event::{AgentEvent, Subscribers};
 use super::files::Files;
 use super::gate::Gate;
 use super::keyring::Keyring;
 use super::links::Links;
+use super::sending::Rooms;
+use super::taking::{Mark, Marks};
 use super::vitals::Tally;
-use super::{AgentError, Stats};
+use super::{AgentError, Stats, testimony};
 use crate::identity::{AgentId, KeyPair, Session, SwarmName};
 use crate::link::Endpoint;
 use crate::mesh::{Mesh, Output, PeerState, PeerView};
-use crate::message::Timestamp;
+use crate::message::{Destination, Timestamp};
+use crate::outbox::Journal;
 use crate::signal::ClientFrame;
 use crate::swarm::SdpDetail;
 use crate::witness::{Log, OnWriteError};
@@ -45,6 +48,7 @@ pub(super) struct Shared {
     changed: Notify,
     /// The syncer has to wait for the disk, or to end.
     disk_wanted: Notify,
+    marks: Marks,
 }
 
 /// The whole state of an agent.
@@ -58,9 +62,15 @@ pub(super) struct Core {
     pub(super) mesh: Mesh,
     /// Taken when the agent has left: nothing is witnessed, and so nothing done, any more.
     pub(super) witness: Option<Log>,
+    /// What has to be remembered over a crash; none in memory.
+    pub(super) journal: Option<Journal>,
     pub(super) sdp_detail: SdpDetail,
     pub(super) links: Links,
-    pub(super) directory: Directory,
+    pub(super) rooms: Rooms,
+    /// Whether what was sent is kept until it is acknowledged.
+    pub(super) reliable: bool,
+    /// Bytes of the largest message.
+    pub(super) max_message: usize,
     pub(super) files: Arc<Files>,
     pub(super) subscribers: Subscribers,
     pub(super) stats: Stats,
@@ -100,6 +110,7 @@ impl Shared {
             core: Mutex::new(core),
             changed: Notify::new(),
             disk_wanted: Notify::new(),
+            marks: Marks::default(),
         }
     }
 
@@ -109,6 +120,7 @@ impl Shared {
         let mut core = self.look();
         core.witness.as_ref()?;
         core.read_clocks();
+        core.note_taken(self.marks.take());
         let result = act(&mut core);
         let witnessed = core.end_round();
         if core.may_leave() || core.deadline() < core.armed {
@@ -118,6 +130,28 @@ impl Shared {
             self.want_the_disk();
         }
         witnessed.then_some(result)
+    }
+
+    /// The program has taken a message. May be called by who has the state already.
+    pub(super) fn took(&self, mark: Mark) {
+        self.marks.push(mark);
+        let mut core = match self.core.try_lock() {
+            Ok(core) => core,
+            Err(TryLockError::Poisoned(core)) => core.into_inner(),
+            // Whoever has it notes this with the next round, which the driver begins.
+            Err(TryLockError::WouldBlock) => return self.changed.notify_one(),
+        };
+        if core.witness.is_some() {
+            drop(core);
+            self.enter(|_| ());
+        } else {
+            core.note_what_came_late(self.marks.take());
+        }
+    }
+
+    /// Whether something was taken and is not noted.
+    pub(super) fn has_marks(&self) -> bool {
+        !self.marks.is_empty()
     }
 
     /// The state, to read or, at the very end, to take apart.
@@ -140,6 +174,12 @@ impl Shared {
     /// Wakes the one who waits for the disk.
     pub(super) fn want_the_disk(&self) {
         self.disk_wanted.notify_one();
+    }
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
     }
 }
 
@@ -225,7 +265,12 @@ impl Core {
                 self.effects.push(Effect::Signal(frame));
             }
             Output::Close { link, why } => self.close_link(link, why.as_str()),
-            Output::PeerUp { peer, link } => self.peer_up(peer, link),
+            Output::PeerUp { peer, link } => {
+                if let Some(journal) = &mut self.journal {
+                    journal.met(&peer);
+                }
+                self.peer_up(peer, link);
+            }
             Output::PeerDown { peer, link, why } => self.peer_down(peer, link, why),
             Output::PeerUnhealthy { peer, link } => self.state_changed(&peer, link, "unhealthy"),
             Output::PeerRecovered { peer, link } => self.state_changed(&peer, link, "recovered"),
@@ -233,22 +278,40 @@ impl Core {
                 peer,
                 destination,
                 up_to,
-            } => self.tell(AgentEvent::Acked {
-                peer,
-                destination,
-                up_to,
-            }),
+            } => {
+                self.settled(&peer, &destination, (0, up_to));
+                self.tell(AgentEvent::Acked {
+                    peer,
+                    destination,
+                    up_to,
+                });
+            }
             Output::Undelivered {
                 peer,
                 destination,
                 from,
                 to,
-            } => self.tell(AgentEvent::Undelivered {
+                why,
+            } => {
+                let range = (from, to);
+                self.settled(&peer, &destination, range);
+                let entry = testimony::undelivered(&peer, &destination, range, why, self.wall);
+                self.testify(entry);
+                self.tell(AgentEvent::Undelivered {
+                    peer,
+                    destination,
+                    from,
+                    to,
+                    why,
+                });
+            }
+            Output::Transmit {
                 peer,
-                destination,
-                from,
-                to,
-            }),
+                link,
+                sequence_num,
+                bytes,
+            } => self.transmit(&peer, link, sequence_num, bytes),
+            Output::Room { peer } => self.rooms.tell(&peer),
             Output::RefusedByPeer {
                 peer,
                 destination,
@@ -256,6 +319,7 @@ impl Core {
                 reason,
             } => {
                 self.stats.refused_by_peers += 1;
+                self.settled(&peer, &destination, (sequence_num, sequence_num));
                 self.tell(AgentEvent::RefusedByPeer {
                     peer,
                     destination,
@@ -268,6 +332,13 @@ impl Core {
             | Output::SendRefused { .. }
             | Output::SendPing { .. }
             | Output::SendPong { .. } => self.send_control(output),
+        }
+    }
+
+    /// These need not be remembered any longer.
+    fn settled(&mut self, peer: &AgentId, destination: &Destination, (from, to): (u64, u64)) {
+        if let Some(journal) = &mut self.journal {
+            journal.settled(peer, destination, from, to);
         }
     }
 

@@ -37,7 +37,11 @@ pub(super) async fn run(shared: Arc<Shared>, client: Client) -> Result<Summary, 
                 // A round with nothing but the time in it.
                 shared.enter(|_| ());
             }
-            () = shared.changed() => {}
+            () = shared.changed() => {
+                if shared.has_marks() {
+                    shared.enter(|_| ());
+                }
+            }
             _ = crowded.changed(), if is_crowded => {}
         }
     }
@@ -175,8 +179,8 @@ impl Core {
     fn end_links(&mut self) -> JoinSet<()> {
         // The forwarder ends when it has carried the goodbye to the server.
         self.signal_queue = tokio::sync::mpsc::channel(1).0;
-        // Callers of `send` get no more places; then the writers can drain their queues and end.
-        self.directory.clear();
+        // Callers of `send` wait no longer; they are told that the agent has ended.
+        self.rooms.clear();
         self.files.end();
         for link in self.links.remove_all() {
             self.spawn(link.end());

@@ -7,11 +7,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 
 use super::files::FileEvent;
+use super::taking::{Held, OnItsWay};
 use crate::identity::AgentId;
-use crate::mesh::CloseReason;
+use crate::mesh::{CloseReason, GivenBack};
 use crate::message::{Destination, IfMessage, Reason, SdpReason, Verified};
 use crate::witness::Fork;
 
@@ -43,16 +44,18 @@ pub enum AgentEvent {
         /// The greatest number it has seen.
         up_to: u64,
     },
-    /// A link was lost before a peer had seen these of mine.
+    /// These of mine are given up: they are not sent (again).
     Undelivered {
-        /// Who did not see them.
+        /// Who has not acknowledged them.
         peer: AgentId,
         /// Of those sent to this destination,
         destination: Destination,
         /// from this number
         from: u64,
-        /// to this one.
+        /// to this one, as far as they were open still.
         to: u64,
+        /// Why.
+        why: GivenBack,
     },
     /// A peer refused one of mine.
     RefusedByPeer {
@@ -123,14 +126,22 @@ pub enum AgentEvent {
 #[derive(Debug)]
 pub struct Subscription(mpsc::Receiver<Item>);
 
-type Item = (AgentEvent, Option<Arc<OwnedSemaphorePermit>>);
+type Item = (AgentEvent, Option<Arc<OnItsWay>>);
 
 impl Subscription {
-    /// The next event; `None` once the agent has ended, or when this subscriber fell so far
+    /// The next event, which counts as taken; `None` once the agent has ended, or when this subscriber fell so far
     /// behind in events other than messages that it was cut off. Cancel-safe.
     pub async fn recv(&mut self) -> Option<AgentEvent> {
-        // Taken: the permit is given back here.
-        self.0.recv().await.map(|(event, _permit)| event)
+        let (event, held) = self.recv_held().await?;
+        held.taken();
+        Some(event)
+    }
+
+    /// As [`recv`](Self::recv), for who wants to say when a message is where it should be.
+    /// Cancel-safe.
+    pub async fn recv_held(&mut self) -> Option<(AgentEvent, Held)> {
+        let (event, it) = self.0.recv().await?;
+        Some((event, Held(it)))
     }
 
     /// One to which nothing comes any more.
@@ -140,7 +151,9 @@ impl Subscription {
 
     /// The next event if there is one now.
     pub fn try_recv(&mut self) -> Option<AgentEvent> {
-        self.0.try_recv().ok().map(|(event, _permit)| event)
+        let (event, it) = self.0.try_recv().ok()?;
+        Held(it).taken();
+        Some(event)
     }
 }
 
@@ -162,10 +175,10 @@ impl Subscribers {
 
     /// Hands `event` to every subscriber; never waits. Those who are gone, or hopelessly behind,
     /// are cut off.
-    pub(super) fn publish(&mut self, event: &AgentEvent, permit: Option<OwnedSemaphorePermit>) {
-        let permit = permit.map(Arc::new);
+    pub(super) fn publish(&mut self, event: &AgentEvent, it: Option<OnItsWay>) {
+        let it = it.map(Arc::new);
         self.0
-            .retain(|subscriber| subscriber.try_send((event.clone(), permit.clone())).is_ok());
+            .retain(|subscriber| subscriber.try_send((event.clone(), it.clone())).is_ok());
     }
 }
 

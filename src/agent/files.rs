@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::core::{Core, Shared};
-use super::effects::{Directory, Effect};
+use super::effects::Effect;
 use super::event::AgentEvent;
 use super::file_chunks::Chunk;
 use super::file_lane::TRANSFERS;
@@ -22,7 +22,8 @@ use super::file_receiving::Receiving;
 use super::file_sending::Note;
 use super::file_store::Store;
 use super::file_wire::{FileOffer, FileSays, TransferId};
-use super::{Receipt, SendError, post, testimony};
+use super::sending::post;
+use super::{Receipt, SendError, testimony};
 use crate::identity::{AgentId, LinkId};
 use crate::link::Link;
 use crate::message::{Draft, IfMessage, Verified};
@@ -85,7 +86,6 @@ pub enum FileState {
 pub(super) struct Files {
     pub(super) me: AgentId,
     agent: Weak<Shared>,
-    directory: Directory,
     pub(super) policy: Option<(Store, u64)>,
     /// The open links; none once the agent leaves.
     links: watch::Sender<Option<Links>>,
@@ -118,16 +118,10 @@ enum Said {
 }
 
 impl Files {
-    pub(super) fn new(
-        me: AgentId,
-        agent: Weak<Shared>,
-        directory: Directory,
-        policy: Option<(Store, u64)>,
-    ) -> Self {
+    pub(super) fn new(me: AgentId, agent: Weak<Shared>, policy: Option<(Store, u64)>) -> Self {
         Self {
             me,
             agent,
-            directory,
             policy,
             links: watch::Sender::new(Some(Links::new())),
             outgoing: Mutex::default(),
@@ -140,7 +134,7 @@ impl Files {
     /// Sends a message of this agent.
     pub(super) async fn send(&self, draft: Draft) -> Result<Receipt, SendError> {
         let agent = self.agent.upgrade().ok_or(SendError::Ended)?;
-        post(&agent, &self.directory, draft).await
+        post(&agent, draft).await
     }
 
     /// Witnesses what happened to a file, and tells the program. False once the agent has ended.

@@ -352,7 +352,6 @@ impl Core {
         let setup = self.now - active.since;
         active.setup = Some(setup);
         if let Some(made) = &active.made {
-            self.directory.insert(peer.clone(), made.messages.clone());
             self.files.up(&peer, link, made.link.clone());
         }
         self.countersigning.cosigners.up(&peer, link);
@@ -361,7 +360,6 @@ impl Core {
     }
 
     pub(super) fn peer_down(&mut self, peer: AgentId, link: LinkId, why: CloseReason) {
-        self.directory.remove(&peer);
         self.files.down(&peer);
         self.countersigning.peer_down(&peer);
         self.testify(testimony::peer_lost(&peer, link, why, self.wall));

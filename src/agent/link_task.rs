@@ -10,7 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use super::control::Control;
 use super::core::Shared;
-use super::effects::Outgoing;
+use super::effects::{Outgoing, text};
 use super::keyring::Keyring;
 use crate::identity::{AgentId, LinkId};
 use crate::link::{CandidateLine, Endpoint, Link, LinkError, LinkEvent, LinkEvents};
@@ -213,13 +213,18 @@ enum Ended {
 /// channel must not hold up acknowledgements. Ends when both queues are closed and drained.
 pub(super) async fn write(
     link: Link,
-    way: Arc<Outgoing>,
-    mut messages: mpsc::Receiver<Bytes>,
+    way: Weak<Outgoing>,
+    mut messages: mpsc::UnboundedReceiver<Bytes>,
     mut control: mpsc::Receiver<String>,
 ) {
     let messages = async {
         while let Some(bytes) = messages.recv().await {
-            if let Err(err) = way.send_queued(&bytes).await {
+            // Whoever lets go of the way has no more use for what is queued but to send it.
+            let sent = match way.upgrade() {
+                Some(way) => way.send_queued(&bytes).await,
+                None => link.send_message(text(&bytes)).await,
+            };
+            if let Err(err) = sent {
                 tracing::debug!(%err, "message not sent");
                 return;
             }

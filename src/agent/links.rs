@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
@@ -53,7 +52,6 @@ pub(super) struct Active {
 pub(super) struct Made {
     pub(super) link: Link,
     pub(super) way: Arc<Outgoing>,
-    pub(super) messages: mpsc::Sender<Bytes>,
     pub(super) control: mpsc::Sender<String>,
     writer: tokio::task::JoinHandle<()>,
 }
@@ -61,15 +59,14 @@ pub(super) struct Made {
 impl Made {
     /// Starts the writer.
     pub(super) fn start(link: Link, runtime: &Handle) -> Self {
-        let (messages, messages_out) = mpsc::channel(QUEUED_MESSAGES);
+        let (way, messages) = Outgoing::new(link.clone());
         let (control, control_out) = mpsc::channel(QUEUED_CONTROL);
-        let way = Arc::new(Outgoing::new(link.clone()));
-        let writer = write(link.clone(), Arc::clone(&way), messages_out, control_out);
+        let way = Arc::new(way);
+        let writer = write(link.clone(), Arc::downgrade(&way), messages, control_out);
         let writer = runtime.spawn(writer);
         Self {
             link,
             way,
-            messages,
             control,
             writer,
         }
@@ -143,7 +140,7 @@ impl Active {
     pub(super) async fn end(self) {
         if let Some(made) = self.made {
             // The writer ends when it has drained the queues that are dropped here.
-            drop((made.messages, made.control));
+            drop((made.way, made.control));
             let _ = timeout(LAST_WORDS, made.writer).await;
             made.link.close().await;
         }
@@ -151,8 +148,6 @@ impl Active {
     }
 }
 
-/// Messages queued per link before a caller of `send` waits.
-const QUEUED_MESSAGES: usize = 256;
 /// Control frames queued per link. An acknowledgement covers all before it, so few are needed.
 const QUEUED_CONTROL: usize = 256;
 /// What the queued frames of a closing link have to go out.

@@ -42,7 +42,9 @@ mod meddling;
 mod of_swarm;
 mod parting;
 mod quality;
+mod sending;
 mod syncer;
+mod taking;
 mod testimony;
 mod vitals;
 mod witnessing;
@@ -63,6 +65,8 @@ pub use file_wire::{FileOffer, InvalidTransferId, TransferId};
 pub use files::{AcceptFiles, Direction, FileEvent, FileState};
 pub use meddling::Counted;
 pub use quality::ConnectionQuality;
+pub use sending::DeliveryError;
+pub use taking::Held;
 pub use vitals::{Coverage, Observer, Queued, RoundTrips, Vitals};
 
 use crate::identity::{AgentId, PublicKey, Session};
@@ -71,7 +75,6 @@ use crate::mesh::PeerView;
 use crate::message::{Destination, Draft, DraftError, IfMessage, Refusal, Verified, verify};
 use crate::witness::Summary;
 use core::Shared;
-use effects::Directory;
 
 /// A running agent.
 ///
@@ -111,18 +114,17 @@ pub struct Agent {
     session: Session,
     public_key: PublicKey,
     shared: Arc<Shared>,
-    directory: Directory,
     driver: JoinHandle<Result<Summary, AgentError>>,
 }
 
-/// A message that was signed, witnessed and queued for its receivers.
+/// A message that was signed, witnessed and kept for its receivers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receipt {
     /// Its id.
     pub id: String,
     /// Its number within (this agent, this session, its destination).
     pub sequence_num: u64,
-    /// The peers it goes to.
+    /// The agents it is for, linked or away.
     pub to: Vec<AgentId>,
 }
 
@@ -200,6 +202,9 @@ pub enum AgentError {
         "the witness cannot be written, so the agent has stopped, and nothing was sent unwitnessed: {0}"
     )]
     Witness(#[from] crate::witness::WriteError),
+    /// The outbox cannot be written. The agent stops rather than promise what it cannot keep.
+    #[error("the outbox cannot be written, so the agent has stopped: {0}")]
+    Outbox(#[from] crate::outbox::JournalError),
     /// A later process with the same id and key has taken this one's place.
     #[error("a later process with the same id and key has taken this one's place")]
     Replaced,
@@ -224,16 +229,7 @@ impl Agent {
         &self.public_key
     }
 
-    /// Signs `draft`, witnesses it and queues it for its receiver, or for every linked peer if
-    /// its destination is `*`. Waits while the receiver's queue is full; with `*`, for all.
-    ///
-    /// # Errors
-    /// [`SendError`]: nothing was sent.
-    pub async fn send(&self, draft: Draft) -> Result<Receipt, SendError> {
-        post(&self.shared, &self.directory, draft).await
-    }
-
-    /// Sends `draft` to every linked peer: signed once, whatever its destination was.
+    /// Sends `draft` to every agent of the mesh: signed once, whatever its destination was.
     ///
     /// # Errors
     /// As [`send`](Self::send).
@@ -287,7 +283,16 @@ impl Agent {
 
     /// Whether the link with `peer` is up.
     pub fn is_linked(&self, peer: &AgentId) -> bool {
-        self.directory.queue_of(peer).is_some()
+        self.shared.look().mesh.is_linked(peer)
+    }
+
+    /// Whether a message to `destination` would be sent, or kept until its receiver is back; it may
+    /// have to wait for room.
+    pub fn would_take(&self, destination: &Destination) -> bool {
+        use crate::mesh::SendError;
+        let core = self.shared.look();
+        let assigned = core.mesh.assign(destination, core.now);
+        matches!(assigned, Ok(_) | Err(SendError::Full { .. }))
     }
 
     /// Waits until the link with `peer` is up.
@@ -345,30 +350,6 @@ impl Agent {
         let ended = (&mut self.driver).await;
         ended.unwrap_or(Err(AgentError::Ended))
     }
-}
-
-/// Sends a message once every receiver's queue has a place for it.
-async fn post(shared: &Shared, directory: &Directory, draft: Draft) -> Result<Receipt, SendError> {
-    let queues = match &draft.destination {
-        // Whom there is no queue for, the mesh will say.
-        Destination::Agent(peer) => {
-            let queue = directory.queue_of(peer);
-            queue
-                .map(|queue| (peer.clone(), queue))
-                .into_iter()
-                .collect()
-        }
-        Destination::All => directory.all(),
-    };
-    let mut places = Vec::with_capacity(queues.len());
-    for (peer, queue) in queues {
-        // A queue that closes meanwhile is of a link that went down: the mesh knows.
-        if let Ok(place) = queue.reserve_owned().await {
-            places.push((peer, place));
-        }
-    }
-    let sent = shared.enter(|core| core.send(draft, places));
-    sent.unwrap_or(Err(SendError::Ended))
 }
 
 impl Drop for Agent {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{Agent, Builder};
 use crate::link::{ChannelOptions, IceServer};
-use crate::mesh::Neighbours;
+use crate::mesh::{Neighbours, OutboxLimits};
 use crate::swarm::{Swarm, SwarmAgent, Topology};
 
 impl Agent {
@@ -26,6 +26,12 @@ impl Agent {
                 ordered: swarm.channel.ordered,
                 max_retransmits: swarm.channel.max_retransmits,
                 max_message: swarm.channel.max_message,
+            })
+            .outbox(swarm.outbox.dir.clone())
+            .outbox_limits(OutboxLimits {
+                messages: swarm.outbox.messages,
+                bytes: swarm.outbox.bytes,
+                keep: swarm.outbox.keep,
             })
             .sdp_detail(swarm.witness.sdp)
             .witness_sync(swarm.witness.sync)

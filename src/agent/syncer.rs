@@ -8,9 +8,11 @@
 
 use std::sync::Arc;
 
+use super::AgentError;
 use super::core::Shared;
 use super::countersigning::Round;
 use crate::identity::KeyPair;
+use crate::outbox::Journal;
 use crate::witness::{Committed, Secured, SignedCheckpoint, WriteError};
 
 /// Runs until the witness is taken from the agent.
@@ -18,7 +20,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
     let key = shared.look().key.clone();
     loop {
         shared.disk_wanted().await;
-        let (committed, round) = {
+        let (committed, round, journal) = {
             let mut core = shared.look();
             let Some(committed) = core.witness.as_ref().map(|log| log.committed()) else {
                 return;
@@ -27,8 +29,17 @@ pub(super) async fn run(shared: Arc<Shared>) {
                 continue;
             }
             let round = core.gate.begin().then(|| core.begin_round());
-            (committed, round)
+            let holds = core.gate.holds();
+            let journal = core.journal.as_mut().filter(|_| holds).map(Journal::file);
+            (committed, round, journal)
         };
+        if let Some(journal) = journal
+            && let Err(err) = blocking(move || journal.sync()).await
+        {
+            let what = "the outbox cannot be written";
+            shared.enter(|core| core.stop_since(what, AgentError::Outbox(err)));
+            continue;
+        }
         let secured = match secure(committed).await {
             Ok(secured) => secured,
             Err(err) => {

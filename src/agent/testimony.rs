@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::files::FileEvent;
 use crate::identity::{AgentId, LinkId, hex_text};
-use crate::mesh::CloseReason;
+use crate::mesh::{CloseReason, GivenBack};
 use crate::message::{Claim, Destination, Reason, SdpReason, Signed, Timestamp};
 use crate::signal::SdpFrame;
 use crate::swarm::SdpDetail;
@@ -106,6 +106,23 @@ pub(super) fn received(
         None => entry,
     };
     entry.metadata(metadata)
+}
+
+/// Messages of this agent that are given up.
+pub(super) fn undelivered(
+    peer: &AgentId,
+    destination: &Destination,
+    (from, to): (u64, u64),
+    why: GivenBack,
+    now: Timestamp,
+) -> Entry {
+    let entry = Entry::new(Event::IfmessageUndelivered, now).peer(peer);
+    entry.metadata(json!({
+        "destination": destination.as_str(),
+        "from": from,
+        "to": to,
+        "reason": why.as_str(),
+    }))
 }
 
 /// Something that happened to a file.

@@ -56,8 +56,10 @@ pub struct Coverage {
 /// What waits for somebody.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Queued {
-    /// Messages, and places kept for some, for links that do not take them now.
+    /// Messages for links that do not take them now.
     pub messages: u64,
+    /// Messages that a peer has not acknowledged, each peer's counted by itself.
+    pub unacknowledged: u64,
     /// Control frames for links.
     pub control: u64,
     /// Frames for the signaling server.
@@ -206,10 +208,11 @@ impl Core {
         let mut queued = Queued {
             signaling: waiting(&self.signal_queue),
             disk: self.gate.held() as u64,
+            unacknowledged: self.mesh.peers().map(|peer| peer.unacked).sum(),
             ..Queued::default()
         };
         for made in made {
-            queued.messages += waiting(&made.messages);
+            queued.messages += made.way.queued() as u64;
             queued.control += waiting(&made.control);
         }
         queued

@@ -8,6 +8,8 @@ use super::core::Core;
 use super::effects::Effect;
 use super::event::AgentEvent;
 use super::gate::wants_cover;
+use super::taking::Mark;
+use crate::outbox::Journal;
 use crate::witness::{Entry, Log, OnWriteError, WriteError};
 
 impl Core {
@@ -54,8 +56,20 @@ impl Core {
                 return false;
             }
         }
+        if let Err(err) = self.journal.as_mut().map_or(Ok(()), Journal::commit) {
+            self.stop_since("the outbox cannot be written", AgentError::Outbox(err));
+            return false;
+        }
         self.release();
         true
+    }
+
+    /// The agent has ended; the program took these only then.
+    pub(super) fn note_what_came_late(&mut self, marks: Vec<Mark>) {
+        self.note_taken(marks);
+        if let Err(err) = self.journal.as_mut().map_or(Ok(()), Journal::commit) {
+            tracing::error!(agent = %self.me, reason = %err, "the outbox cannot be written: what was taken last may come again");
+        }
     }
 
     /// The disk has so many entries.
@@ -75,12 +89,16 @@ impl Core {
 
     /// What cannot be witnessed is not done: the agent ends instead.
     pub(super) fn witness_failed(&mut self, err: WriteError) {
+        self.stop_since("the witness cannot be written", AgentError::Witness(err));
+    }
+
+    /// What is promised cannot be kept: nothing more goes out, and the agent ends.
+    pub(super) fn stop_since(&mut self, what: &'static str, why: AgentError) {
         self.effects.clear();
         self.gate.break_off();
-        tracing::error!(agent = %self.me, reason = %err, "the witness cannot be written");
-        let why = Some(AgentError::Witness(err));
+        tracing::error!(agent = %self.me, reason = %why, "{what}");
         self.leaving = None;
-        self.begin_leaving("the witness cannot be written", Duration::ZERO, why);
+        self.begin_leaving(what, Duration::ZERO, Some(why));
     }
 
     /// Lets out what need not wait.
@@ -102,7 +120,7 @@ impl Core {
 
     fn let_out(&mut self, effect: Effect) {
         match effect {
-            Effect::Message(way, place, bytes) => way.send(place, bytes),
+            Effect::Message(way, bytes) => way.send(bytes),
             Effect::Control(queue, frame) => {
                 // A peer that takes no control frames for so long is dead; its heartbeat
                 // will say so.

@@ -14,16 +14,18 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::Globals;
+use super::agent_chaos;
 use super::agent_exec::{self, Again, Program};
 use super::agent_files::{self, FileDraft, Taking};
 use super::agent_ledger::{Fate, Ledger};
 use super::agent_lines::{Asked, Input, Line, PeerIs};
+use super::agent_mcp;
+use super::agent_pipes::{self, Told};
 use super::failure::{Failure, impossible};
 use super::interrupt::Interrupt;
 use super::joining::{Joining, Members};
 use super::mesh_up::duration;
 use super::watching::Watching;
-use super::{agent_chaos, agent_mcp, agent_pipes};
 use crate::admin::AgentWatch;
 use crate::agent::{Agent, AgentEvent, SendError, Subscription};
 use crate::identity::AgentId;
@@ -45,6 +47,11 @@ pub(crate) struct Args {
     conversation_silence: Duration,
     #[command(flatten)]
     taking: Taking,
+    /// Keep messages that are not acknowledged below this folder, and what was received: the agent
+    /// goes on where it was however it has ended, and nothing is lost or comes twice
+    /// [default: `outbox` of the swarm file; otherwise they are kept in memory]
+    #[arg(long, value_name = "DIR")]
+    outbox: Option<PathBuf>,
     /// Stay after the end of the input
     #[arg(long)]
     stay: bool,
@@ -71,6 +78,10 @@ pub(crate) async fn run(args: Args, _: &Globals) -> anyhow::Result<ExitCode> {
     let (builder, members) = args.joining.builder(&args.id)?;
     let builder = builder.conversation_silence(args.conversation_silence);
     let builder = args.taking.apply(builder)?;
+    let builder = match args.outbox {
+        Some(folder) => builder.outbox(Some(folder)),
+        None => builder,
+    };
     let watch = Arc::new(AgentWatch::default());
     // It answers until the process has ended, that it is leaving too.
     let _admin = args.watching.start(watch.clone()).await?;
@@ -125,7 +136,7 @@ pub(super) fn greeting(agent: &Agent) -> String {
 async fn serve(
     agent: Agent,
     inputs: mpsc::Receiver<Input>,
-    lines: mpsc::Sender<String>,
+    lines: mpsc::Sender<Told>,
     stay: bool,
     members: Members,
     interrupt: &mut Interrupt,
@@ -170,7 +181,7 @@ async fn serve(
         // Who tells the agent to end does not wait for anything.
         _ if grace == WHEN_TOLD => Ok(code),
         missing => Err(impossible(anyhow!(
-            "{missing} of the messages were never acknowledged: the events `undelivered`, and those without `acked`, say which"
+            "{missing} of the messages were not acknowledged: the events `undelivered`, and those without `acked`, say which. With an outbox on disk the latter go out when the agent starts again"
         ))),
     }
 }
@@ -186,7 +197,7 @@ pub(super) async fn leave(agent: Agent, reason: &str, grace: Duration) -> anyhow
 pub(super) async fn speak(
     agent: &Agent,
     inputs: mpsc::Receiver<Input>,
-    lines: &mpsc::Sender<String>,
+    lines: &mpsc::Sender<Told>,
     ledger: &Mutex<Ledger>,
     members: &Members,
 ) -> usize {
@@ -201,7 +212,7 @@ pub(super) async fn speak(
 async fn send_drafts(
     agent: &Agent,
     mut inputs: mpsc::Receiver<Input>,
-    lines: &mpsc::Sender<String>,
+    lines: &mpsc::Sender<Told>,
     ledger: &Mutex<Ledger>,
     members: &Members,
     files: mpsc::Sender<(u64, FileDraft)>,
@@ -219,7 +230,7 @@ async fn send_drafts(
                 let conversations = agent.conversations();
                 let conversations = conversations.iter().map(Into::into).collect();
                 let told = Line::Conversations { conversations };
-                let _ = lines.send(told.to_text()).await;
+                let _ = lines.send(told.to_text().into()).await;
                 Ok(())
             }
             Err(message) => Err(message),
@@ -230,7 +241,7 @@ async fn send_drafts(
                 line,
                 message: &message,
             };
-            let _ = lines.send(error.to_text()).await;
+            let _ = lines.send(error.to_text().into()).await;
         }
     }
 }
@@ -239,12 +250,14 @@ async fn send(
     agent: &Agent,
     line: u64,
     draft: Draft,
-    lines: &mpsc::Sender<String>,
+    lines: &mpsc::Sender<Told>,
     ledger: &Mutex<Ledger>,
     members: &Members,
 ) -> Result<(), String> {
     let destination = draft.destination.clone();
-    wait_for_a_link(agent, &destination, members, FOR_A_LINK).await?;
+    if !agent.would_take(&destination) {
+        wait_for_a_link(agent, &destination, members, FOR_A_LINK).await?;
+    }
     let sending = agent.send(draft);
     tokio::pin!(sending);
     let sent = match timeout(HELD_UP, &mut sending).await {
@@ -254,7 +267,9 @@ async fn send(
                 "`{destination}` takes no more messages, since its program does not read or its link is slow: this one waits, and all after it"
             );
             let line = Some(line);
-            let _ = lines.send(Line::Error { line, message }.to_text()).await;
+            let _ = lines
+                .send(Line::Error { line, message }.to_text().into())
+                .await;
             sending.await
         }
     };
@@ -266,10 +281,10 @@ async fn send(
         destination: destination.as_str(),
         sequence_num: receipt.sequence_num,
     };
-    let _ = lines.send(sent.to_text()).await;
+    let _ = lines.send(sent.to_text().into()).await;
     for (peer, fate) in &known {
         let _ = lines
-            .send(settled(&receipt.id, &destination, peer, *fate))
+            .send(settled(&receipt.id, &destination, peer, *fate).into())
             .await;
     }
     Ok(())
@@ -318,19 +333,22 @@ pub(super) enum Heard {
 /// Tells what happens, until the agent has ended or nobody listens.
 pub(super) async fn listen(
     mut events: Subscription,
-    lines: &mpsc::Sender<String>,
+    lines: &mpsc::Sender<Told>,
     ledger: &Mutex<Ledger>,
 ) -> Heard {
     loop {
         let event = tokio::select! {
-            event = events.recv() => event,
+            event = events.recv_held() => event,
             () = lines.closed() => return Heard::Nobody,
         };
-        let Some(event) = event else {
+        let Some((event, held)) = event else {
             return Heard::All;
         };
-        for line in told(&event, ledger) {
-            if lines.send(line).await.is_err() {
+        let is_message = matches!(event, AgentEvent::Message(_));
+        let mut held = Some(held).filter(|_| is_message);
+        for text in told(&event, ledger) {
+            let held = held.take();
+            if lines.send(Told { text, held }).await.is_err() {
                 return Heard::Nobody;
             }
         }
@@ -378,10 +396,11 @@ fn told(event: &AgentEvent, ledger: &Mutex<Ledger>) -> Vec<String> {
             destination,
             from,
             to,
+            why,
         } => {
-            let ids = held(ledger).lost(peer, destination, (*from, *to));
+            let ids = held(ledger).lost(peer, destination, (*from, *to), *why);
             let ids = ids.iter();
-            ids.map(|id| settled(id, destination, peer, Fate::Undelivered))
+            ids.map(|id| settled(id, destination, peer, Fate::Undelivered(*why)))
                 .collect()
         }
         AgentEvent::RefusedByPeer {
@@ -463,10 +482,11 @@ fn settled(id: &str, destination: &Destination, peer: &AgentId, fate: Fate) -> S
             destination,
             peer,
         },
-        Fate::Undelivered => Line::Undelivered {
+        Fate::Undelivered(why) => Line::Undelivered {
             id,
             destination,
             peer,
+            reason: why.as_str(),
         },
     };
     line.to_text()

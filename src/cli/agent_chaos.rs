@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use tokio::sync::mpsc;
 
 use super::agent_lines::Input;
+use super::agent_pipes::Told;
 use crate::agent::Observer;
 use crate::chaos::{Order, Vitals};
 
@@ -13,7 +14,7 @@ use crate::chaos::{Order, Vitals};
 pub(super) fn obeying(
     agent: Observer,
     mut inputs: mpsc::Receiver<Input>,
-    lines: mpsc::Sender<String>,
+    lines: mpsc::Sender<Told>,
 ) -> mpsc::Receiver<Input> {
     let (drafts, read) = mpsc::channel(1);
     tokio::spawn(async move {
@@ -48,7 +49,7 @@ fn order_of(input: &Input) -> Option<Order> {
     Order::read(input.text.as_ref().ok()?)
 }
 
-async fn obey(agent: &Observer, order: Order, lines: &mpsc::Sender<String>) {
+async fn obey(agent: &Observer, order: Order, lines: &mpsc::Sender<Told>) {
     match order {
         Order::Conditions { peer, path } => {
             tracing::debug!(%peer, ?path, "the path is as told");
@@ -62,7 +63,7 @@ async fn obey(agent: &Observer, order: Order, lines: &mpsc::Sender<String>) {
                 tasks: held.tasks as u64,
                 links: held.links as u64,
             };
-            let _ = lines.send(vitals.line()).await;
+            let _ = lines.send(vitals.line().into()).await;
         }
     }
 }

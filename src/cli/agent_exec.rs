@@ -23,7 +23,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 
 use super::agent_lines::Input;
-use super::agent_pipes::{self, Ends, INPUTS, LINES, Pipes};
+use super::agent_pipes::{self, Ends, INPUTS, LINES, Pipes, Told};
 
 /// A program to be run.
 pub(super) struct Program {
@@ -62,7 +62,7 @@ pub(super) fn start(program: Program) -> Ends {
 /// Why it has failed for good, if it has.
 async fn supervise(
     program: &Program,
-    mut lines: mpsc::Receiver<String>,
+    mut lines: mpsc::Receiver<Told>,
     inputs: mpsc::Sender<Input>,
 ) -> Option<String> {
     let mut pause = FIRST_PAUSE;
@@ -112,9 +112,9 @@ enum Ended {
 /// One life. `next` is a line that could not be written to the program before this one.
 async fn live(
     program: &Program,
-    lines: &mut mpsc::Receiver<String>,
+    lines: &mut mpsc::Receiver<Told>,
     inputs: &mpsc::Sender<Input>,
-    next: &mut Option<String>,
+    next: &mut Option<Told>,
 ) -> std::io::Result<Ended> {
     let mut child = Command::new("sh")
         .args(["-c", &program.command])
@@ -148,7 +148,7 @@ async fn live(
         }
     };
     drop(stdin);
-    if let Some(Told::All) = told {
+    if let Some(Heard::All) = told {
         end(&mut child, &mut group).await;
         return Ok(Ended::Left);
     }
@@ -158,32 +158,33 @@ async fn live(
     Ok(Ended::Itself(status, last_words(last).await))
 }
 
-enum Told {
+/// What a program has read of what there was.
+enum Heard {
     All,
-    NobodyReads,
+    NotAll,
 }
 
 /// Tells the program what happens, until the agent has left or nobody reads.
 async fn tell(
     stdin: &mut ChildStdin,
     greeting: &str,
-    lines: &mut mpsc::Receiver<String>,
-    next: &mut Option<String>,
-) -> Told {
+    lines: &mut mpsc::Receiver<Told>,
+    next: &mut Option<Told>,
+) -> Heard {
     if stdin.write_all(greeting.as_bytes()).await.is_err() {
-        return Told::NobodyReads;
+        return Heard::NotAll;
     }
     loop {
         if next.is_none() {
             *next = lines.recv().await;
         }
         let Some(line) = next else {
-            return Told::All;
+            return Heard::All;
         };
-        if stdin.write_all(line.as_bytes()).await.is_err() {
-            return Told::NobodyReads;
+        if stdin.write_all(line.text.as_bytes()).await.is_err() {
+            return Heard::NotAll;
         }
-        *next = None;
+        next.take().into_iter().for_each(Told::written);
     }
 }
 

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 
 use super::agent::{FOR_A_LINK, wait_for_a_link};
 use super::agent_lines::Line;
+use super::agent_pipes::Told;
 use super::failure::unusable;
 use super::joining::Members;
 use crate::agent::{AcceptFiles, Agent, Builder, FileEvent, FileState};
@@ -58,7 +59,7 @@ impl Taking {
 pub(super) async fn send(
     agent: &Agent,
     mut drafts: mpsc::Receiver<(u64, FileDraft)>,
-    lines: &mpsc::Sender<String>,
+    lines: &mpsc::Sender<Told>,
     members: &Members,
 ) -> usize {
     let mut under_way = FuturesUnordered::new();
@@ -81,7 +82,7 @@ async fn send_one(
     agent: &Agent,
     line: u64,
     draft: FileDraft,
-    lines: &mpsc::Sender<String>,
+    lines: &mpsc::Sender<Told>,
     members: &Members,
 ) -> bool {
     let linked = wait_for_a_link(
@@ -105,7 +106,7 @@ async fn send_one(
                 line: Some(line),
                 message: &message,
             };
-            let _ = lines.send(error.to_text()).await;
+            let _ = lines.send(error.to_text().into()).await;
             false
         }
     }

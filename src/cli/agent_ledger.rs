@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::agent::Receipt;
 use crate::identity::AgentId;
+use crate::mesh::GivenBack;
 use crate::message::Destination;
 
 /// The messages of this agent that a peer has not settled.
@@ -20,14 +21,14 @@ struct Lane {
     open: VecDeque<(u64, String)>,
     /// What came before the receipt that it is about: the two have different ways here.
     acked: u64,
-    lost: Option<(u64, u64)>,
+    lost: Option<(u64, u64, GivenBack)>,
 }
 
 /// What became of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fate {
     Acked,
-    Undelivered,
+    Undelivered(GivenBack),
 }
 
 impl Ledger {
@@ -39,13 +40,13 @@ impl Ledger {
             let lane = self.lanes.entry((peer.clone(), to.clone())).or_default();
             let fate = match lane.lost {
                 _ if number <= lane.acked => Fate::Acked,
-                Some((from, to)) if (from..=to).contains(&number) => Fate::Undelivered,
+                Some((from, to, why)) if (from..=to).contains(&number) => Fate::Undelivered(why),
                 _ => {
                     lane.open.push_back((number, receipt.id.clone()));
                     continue;
                 }
             };
-            self.undelivered += u64::from(fate == Fate::Undelivered);
+            self.undelivered += u64::from(matches!(fate, Fate::Undelivered(_)));
             known.push((peer.clone(), fate));
         }
         known
@@ -71,15 +72,16 @@ impl Ledger {
         lane.open.remove(at).map(|(_, id)| id)
     }
 
-    /// A link was lost before the peer had seen these: their ids.
+    /// These were given up before the peer had acknowledged them: their ids.
     pub(super) fn lost(
         &mut self,
         peer: &AgentId,
         to: &Destination,
         (first, last): (u64, u64),
+        why: GivenBack,
     ) -> Vec<String> {
         let lane = self.lane(peer, to);
-        lane.lost = Some((first, last));
+        lane.lost = Some((first, last, why));
         let (mut lost, mut kept) = (Vec::new(), VecDeque::new());
         for (number, id) in lane.open.drain(..) {
             match (first..=last).contains(&number) {
@@ -131,7 +133,10 @@ mod tests {
         assert_eq!(ledger.refused(&c, &all, 1).as_deref(), Some("m1"));
         assert_eq!(ledger.refused(&c, &all, 1), None);
         assert_eq!(ledger.unsettled(), 3);
-        assert_eq!(ledger.lost(&c, &all, (2, 3)), ["m2", "m3"]);
+        assert_eq!(
+            ledger.lost(&c, &all, (2, 3), GivenBack::Expired),
+            ["m2", "m3"]
+        );
         assert_eq!(ledger.acked(&b, &all, 3), ["m3"]);
         assert_eq!(ledger.unsettled(), 2, "two never came");
     }
@@ -146,10 +151,10 @@ mod tests {
             [(id("b"), Fate::Acked)]
         );
         assert_eq!(ledger.sent(&receipt(3, &["b"]), &to), []);
-        assert!(ledger.lost(&b, &to, (4, 4)).is_empty());
+        assert!(ledger.lost(&b, &to, (4, 4), GivenBack::Full).is_empty());
         assert_eq!(
             ledger.sent(&receipt(4, &["b"]), &to),
-            [(id("b"), Fate::Undelivered)]
+            [(id("b"), Fate::Undelivered(GivenBack::Full))]
         );
         assert_eq!(ledger.unsettled(), 2);
     }

@@ -48,11 +48,12 @@ pub(super) enum Line<'a> {
         peer: &'a AgentId,
         reason: &'static str,
     },
-    /// The link was lost before a peer had seen it.
+    /// It was given up before a peer had acknowledged it.
     Undelivered {
         id: &'a str,
         destination: &'a str,
         peer: &'a AgentId,
+        reason: &'static str,
     },
     /// A message of a peer was refused here.
     Rejected {

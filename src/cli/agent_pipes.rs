@@ -10,6 +10,7 @@ use std::thread;
 use tokio::sync::{mpsc, oneshot};
 
 use super::agent_lines::{Input, Inputs};
+use crate::agent::Held;
 
 /// What is left to do when the agent has ended.
 pub(super) struct Pipes(pub(super) oneshot::Receiver<Option<String>>);
@@ -23,7 +24,29 @@ impl Pipes {
 }
 
 /// The two ends that the agent has of its pipes, and what is left to do at the end.
-pub(super) type Ends = (mpsc::Receiver<Input>, mpsc::Sender<String>, Pipes);
+pub(super) type Ends = (mpsc::Receiver<Input>, mpsc::Sender<Told>, Pipes);
+
+/// A line for the program, and the message in it, which is taken when the line is written.
+#[derive(Debug)]
+pub(super) struct Told {
+    pub(super) text: String,
+    pub(super) held: Option<Held>,
+}
+
+impl From<String> for Told {
+    fn from(text: String) -> Self {
+        Self { text, held: None }
+    }
+}
+
+impl Told {
+    /// The program has it.
+    pub(super) fn written(self) {
+        if let Some(held) = self.held {
+            held.taken();
+        }
+    }
+}
 
 /// Standard input and output; `greeting` is the first line.
 pub(super) fn standard(greeting: String) -> Ends {
@@ -54,16 +77,17 @@ pub(super) fn read(from: impl Read, inputs: &mpsc::Sender<Input>) {
     }
 }
 
-/// Writes lines until there are no more, or nobody reads them. Flushes when there are none waiting.
-fn write(to: impl Write, greeting: String, mut lines: mpsc::Receiver<String>) {
+/// Writes lines until there are no more, or nobody reads them. Flushes when there are none waiting,
+/// and before a message counts as taken.
+fn write(to: impl Write, greeting: String, mut lines: mpsc::Receiver<Told>) {
     let mut out = BufWriter::new(to);
-    let mut next = Some(greeting);
+    let mut next = Some(Told::from(greeting));
     while let Some(line) = next.take().or_else(|| lines.blocking_recv()) {
-        let written = out.write_all(line.as_bytes());
+        let written = out.write_all(line.text.as_bytes());
         next = lines.try_recv().ok();
-        let flushed = written.and_then(|()| match next {
-            Some(_) => Ok(()),
-            None => out.flush(),
+        let flushed = written.and_then(|()| match (&next, &line.held) {
+            (Some(_), None) => Ok(()),
+            _ => out.flush(),
         });
         if let Err(err) = flushed {
             if err.kind() != io::ErrorKind::BrokenPipe {
@@ -71,6 +95,7 @@ fn write(to: impl Write, greeting: String, mut lines: mpsc::Receiver<String>) {
             }
             return;
         }
+        line.written();
     }
 }
 

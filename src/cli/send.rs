@@ -205,10 +205,12 @@ async fn acknowledged(events: &mut Subscription, to: &AgentId, number: u64) -> a
                 peer,
                 from,
                 to: last,
+                why,
                 ..
             } if peer == *to && (from..=last).contains(&number) => {
                 return Err(impossible(anyhow!(
-                    "the link to `{peer}` was lost before it had the message: send it again"
+                    "`{peer}` did not acknowledge the message, and it was given up ({}): send it again",
+                    why.as_str()
                 )));
             }
             _ => {}

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use crate::identity::{AgentId, LinkId, Session};
 use crate::message::{Destination, Reason, Timestamp};
 
@@ -20,8 +22,37 @@ pub struct Config {
     pub reliable: bool,
     /// How long a link may take from offer to `hello`.
     pub dial_timeout: Duration,
+    /// What is kept for a peer that has not acknowledged it.
+    pub outbox: OutboxLimits,
+    /// Whether a message that was accepted counts as seen only once
+    /// [`Mesh::taken`](super::Mesh::taken) says so: the caller keeps numbers on disk and must not
+    /// acknowledge what a crash would lose.
+    pub durable: bool,
     /// Makes link ids and jitter. Random in life, fixed in a simulation.
     pub seed: u64,
+}
+
+/// How much is kept for each peer until it acknowledges it, and how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutboxLimits {
+    /// Messages.
+    pub messages: usize,
+    /// Bytes of all of them; the last one may go beyond.
+    pub bytes: usize,
+    /// What is older is given back to the caller.
+    pub keep: Duration,
+}
+
+impl Default for OutboxLimits {
+    /// 4,096 messages and 4 MiB, for 24 hours: minutes of a busy conversation, and 400 MiB in the
+    /// worst case of a hundred peers that are all away.
+    fn default() -> Self {
+        Self {
+            messages: 4096,
+            bytes: 4 * 1024 * 1024,
+            keep: Duration::from_secs(24 * 60 * 60),
+        }
+    }
 }
 
 /// Whom an agent should be linked with.
@@ -90,27 +121,57 @@ pub struct RefusedNotice {
     pub sequence_num: u64,
 }
 
-/// The number of a message about to be signed, and the links it goes out on.
+/// The number of a message about to be signed, and whom it is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Assigned {
     /// Its number. Used once: a message that is then not sent leaves a gap, which is allowed.
     pub sequence_num: u64,
-    /// The peers it goes to, and over which link.
-    pub to: Vec<(AgentId, LinkId)>,
+    /// The peers it is for, whether linked now or away.
+    pub to: Vec<AgentId>,
+}
+
+/// What an agent that was here before knows of one peer: from the disk.
+#[derive(Debug, Clone)]
+pub struct Remembered {
+    /// Who.
+    pub peer: AgentId,
+    /// What was meant for it.
+    pub sent: Lanes<RememberedSent>,
+    /// Its last session of which anything was seen, and up to which number.
+    pub seen: Option<(Session, Lanes<Option<u64>>)>,
+}
+
+/// What was meant for a peer under one destination.
+#[derive(Debug, Clone, Default)]
+pub struct RememberedSent {
+    /// The greatest number used.
+    pub greatest: u64,
+    /// What is not settled, in the order of the numbers: number, age, message.
+    pub kept: Vec<(u64, Duration, Bytes)>,
 }
 
 /// Why a message cannot be sent now.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
-    /// There is no open link to this agent.
-    #[error("no link to {peer} is open: wait until it is up, then send again")]
+    /// The agent was never here, or has left.
+    #[error(
+        "no link to {peer} is open, and it was never here or has left: wait until it is up, then send again"
+    )]
     NotConnected {
         /// The agent.
         peer: AgentId,
     },
-    /// A message to everybody, and nobody is linked.
+    /// A message to everybody, and nobody is or was linked.
     #[error("no peer is linked: wait until one is up, then send again")]
     NoPeers,
+    /// As much is kept for this agent as may be.
+    #[error(
+        "the outbox for {peer} is full: it does not acknowledge what it was sent; wait, or raise `outbox.messages` and `outbox.bytes`"
+    )]
+    Full {
+        /// The agent.
+        peer: AgentId,
+    },
     /// A message to oneself.
     #[error("an agent sends no messages to itself: name another destination")]
     ToMyself,
@@ -193,6 +254,34 @@ impl CloseReason {
     }
 }
 
+/// Why a message is given back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum GivenBack {
+    /// The peer did not come back within [`OutboxLimits::keep`].
+    Expired,
+    /// The peer is away, and there is no room for all that is meant for it.
+    Full,
+    /// It is larger than the peer takes.
+    TooLarge,
+    /// This agent left before it was acknowledged.
+    Left,
+    /// It belongs to a session of this agent that a later one has taken the place of.
+    Superseded,
+}
+
+impl GivenBack {
+    /// The reason as a word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Expired => "expired",
+            Self::Full => "full",
+            Self::TooLarge => "too-large",
+            Self::Left => "left",
+            Self::Superseded => "superseded",
+        }
+    }
+}
+
 /// Where a peer stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PeerState {
@@ -251,8 +340,8 @@ pub struct PeerView {
     pub link: Option<LinkId>,
     /// The round trip of the last ping answered on the open link.
     pub rtt: Option<Duration>,
-    /// Messages sent to it that it has neither acknowledged nor that were given back; always 0 on
-    /// an unreliable channel.
+    /// Messages meant for it that it has neither acknowledged nor that were given back; always 0
+    /// on an unreliable channel.
     pub unacked: u64,
 }
 
@@ -369,17 +458,34 @@ pub enum Output {
         /// The greatest it has seen.
         up_to: u64,
     },
-    /// Sent on a link that was lost, and not seen by the peer as its new `hello` tells. Nothing
-    /// resends them yet; a later [`Self::Acked`] does not speak of them.
+    /// Put this message on the link, behind those before it.
+    Transmit {
+        /// To whom.
+        peer: AgentId,
+        /// Where.
+        link: LinkId,
+        /// Its number.
+        sequence_num: u64,
+        /// The signed message.
+        bytes: Bytes,
+    },
+    /// There is room again for messages to this peer.
+    Room {
+        /// Whom.
+        peer: AgentId,
+    },
+    /// These are given up; a later [`Self::Acked`] does not speak of them.
     Undelivered {
-        /// Who did not see them.
+        /// Who did not acknowledge them.
         peer: AgentId,
         /// Those with this destination,
         destination: Destination,
         /// from this number
         from: u64,
-        /// to this one, as far as they were sent to this peer.
+        /// to this one, as far as they were meant for this peer and open still.
         to: u64,
+        /// Why.
+        why: GivenBack,
     },
     /// The peer refused one of mine. It counts as seen, and is not to be sent again.
     RefusedByPeer {

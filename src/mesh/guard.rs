@@ -1,6 +1,7 @@
 //! Replay, order and acknowledgement of what one peer sends in one session under one destination
 //! (`wire.md`, section *IFMessage v2.1*: `replayed`, `out-of-window`; *DataChannels*: `ack`).
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::message::Reason;
@@ -11,6 +12,8 @@ pub(super) struct Guard {
     accepted: Accepted,
     /// The greatest number seen, refused ones included.
     seen: Option<u64>,
+    /// Accepted, and not in safe hands yet: not acknowledged, nor anything after them.
+    held: VecDeque<u64>,
     /// Messages seen since the last acknowledgement, and when one is due.
     pending: u32,
     due: Option<Instant>,
@@ -41,8 +44,23 @@ impl Guard {
         Self {
             accepted,
             seen: None,
+            held: VecDeque::new(),
             pending: 0,
             due: None,
+        }
+    }
+
+    /// Goes on after `seen`.
+    pub(super) fn restore(&mut self, seen: Option<u64>) {
+        let Some(number) = seen else { return };
+        self.seen = seen;
+        match &mut self.accepted {
+            Accepted::InOrder { last } => *last = seen,
+            // The window is not remembered: what is older than the last counts as a duplicate.
+            Accepted::Window { greatest, bits } => {
+                *greatest = Some(number);
+                *bits = [u64::MAX; WINDOW as usize / 64];
+            }
         }
     }
 
@@ -84,6 +102,31 @@ impl Guard {
         self.seen = self.seen.max(Some(sequence_num));
     }
 
+    /// An accepted message is not to be acknowledged before it is released.
+    pub(super) fn hold(&mut self, sequence_num: u64) {
+        self.held.push_back(sequence_num);
+    }
+
+    /// Whether this one is held.
+    pub(super) fn holds(&self, sequence_num: u64) -> bool {
+        self.held.binary_search(&sequence_num).is_ok()
+    }
+
+    /// A held message is in safe hands. Returns up to where all are, if that is news.
+    pub(super) fn release(&mut self, sequence_num: u64) -> Option<u64> {
+        let at = self.held.binary_search(&sequence_num).ok()?;
+        self.held.remove(at);
+        if at == 0 { self.settled() } else { None }
+    }
+
+    /// The greatest number up to which all are seen and in safe hands.
+    fn settled(&self) -> Option<u64> {
+        match self.held.front() {
+            None => self.seen,
+            Some(held) => Some(held - 1).filter(|settled| *settled > 0),
+        }
+    }
+
     /// An acknowledgement is owed. Returns when: at the latest in [`ACK_DELAY`], at once after
     /// [`ACK_EVERY`] messages.
     pub(super) fn owe_ack(&mut self, now: Instant) -> Instant {
@@ -108,7 +151,7 @@ impl Guard {
     pub(super) fn take_ack(&mut self) -> Option<u64> {
         self.due.take()?;
         self.pending = 0;
-        self.seen
+        self.settled()
     }
 
     pub(super) fn due(&self) -> Option<Instant> {
@@ -117,12 +160,12 @@ impl Guard {
 
     /// What a `hello` asks for.
     pub(super) fn next(&self) -> u64 {
-        self.seen.unwrap_or(0).saturating_add(1)
+        self.settled().unwrap_or(0).saturating_add(1)
     }
 
-    /// Whether everything up to `last` was seen.
+    /// Whether everything up to `last` was seen and is in safe hands.
     pub(super) fn has_reached(&self, last: Option<u64>) -> bool {
-        self.seen >= last
+        self.settled() >= last
     }
 }
 
@@ -232,6 +275,38 @@ mod tests {
             }
         }
         assert!(accepted.len() > 1000);
+    }
+
+    #[test]
+    fn what_is_held_is_not_acknowledged_nor_asked_for_less() {
+        let mut guard = Guard::new(true);
+        let now = Instant::now();
+        for n in [3, 4, 7] {
+            guard.accept(n).unwrap();
+            guard.hold(n);
+            guard.note(n);
+        }
+        assert_eq!(guard.next(), 3);
+        assert_eq!(guard.release(4), None, "not before the one before it");
+        assert_eq!(guard.release(4), None, "once");
+        assert_eq!(guard.release(3), Some(6));
+        guard.owe_ack(now);
+        assert_eq!(guard.take_ack(), Some(6));
+        assert!(!guard.has_reached(Some(7)));
+        assert_eq!(guard.release(7), Some(7));
+        assert!(guard.has_reached(Some(7)));
+    }
+
+    #[test]
+    fn a_restored_guard_takes_nothing_twice() {
+        for reliable in [true, false] {
+            let mut guard = Guard::new(reliable);
+            guard.restore(Some(5));
+            assert_eq!(guard.next(), 6);
+            assert_eq!(guard.accept(5), Err(Reason::Replayed));
+            assert_eq!(guard.accept(4), Err(Reason::Replayed));
+            assert_eq!(guard.accept(6), Ok(()));
+        }
     }
 
     #[test]

@@ -107,7 +107,7 @@ impl Peer {
         }
         self.session = Some(session);
         self.hint = self.hint.max(Some(session));
-        self.guards = new_guards(shared.config.reliable);
+        self.guards = new_guards(&shared.config);
         self.used.clear();
         self.misdirected.clear();
         if self.making.as_ref().is_some_and(|m| m.session < session) {
@@ -202,11 +202,15 @@ impl Peer {
             farewell: None,
             parting: None,
         });
+        self.met = true;
+        self.away_since = None;
         self.resume(next, shared);
         shared.emit(Output::PeerUp {
             peer: self.id.clone(),
             link,
         });
+        self.resend(link, shared);
+        self.tell_of_room(shared);
         self.wake(shared);
     }
 
@@ -215,28 +219,17 @@ impl Peer {
         if !shared.config.reliable {
             return;
         }
-        let direct = self
-            .outgoing
-            .direct
-            .resume(next.direct, self.direct_assigned);
-        let all = self.outgoing.all.resume(next.all, shared.all_assigned);
-        for (resumed, destination) in [
+        let direct = self.outgoing.direct.resume(next.direct);
+        let all = self.outgoing.all.resume(next.all);
+        for (acked, destination) in [
             (direct, Destination::Agent(self.id.clone())),
             (all, Destination::All),
         ] {
-            if let Some(up_to) = resumed.acked {
+            if let Some(up_to) = acked {
                 shared.emit(Output::Acked {
                     peer: self.id.clone(),
-                    destination: destination.clone(),
-                    up_to,
-                });
-            }
-            if let Some((from, to)) = resumed.undelivered {
-                shared.emit(Output::Undelivered {
-                    peer: self.id.clone(),
                     destination,
-                    from,
-                    to,
+                    up_to,
                 });
             }
         }
@@ -304,6 +297,9 @@ impl Peer {
         // The next hello says what an acknowledgement would have said.
         self.guards.direct.take_ack();
         self.guards.all.take_ack();
+        if self.full {
+            shared.wake(shared.origin); // those who wait wait for it to come back now
+        }
         shared.emit(Output::PeerDown {
             peer: self.id.clone(),
             link: live.link,

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use super::peer::Peer;
 use super::shared::Shared;
-use super::{CloseReason, Config, Farewell, HelloError, Last, Neighbours, Next, Output, PeerView};
+use super::{
+    CloseReason, Config, Farewell, GivenBack, HelloError, Last, Neighbours, Next, Output, PeerView,
+};
 use crate::identity::{AgentId, LinkId, Session};
 use crate::message::SdpReason;
 
@@ -177,6 +179,9 @@ impl Mesh {
             peer.retry(&mut self.shared, now);
             peer.send_acks(None, &mut self.shared);
             farewells.extend(peer.goodbye_to());
+            if !self.shared.config.durable {
+                peer.give_all_back(GivenBack::Left, &mut self.shared);
+            }
         }
         farewells
     }
@@ -220,7 +225,7 @@ impl Mesh {
             link: (peer.live.as_ref().map(|live| live.link)).or(peer.making_link()),
             rtt: peer.live.as_ref().and_then(|live| live.heartbeat.rtt()),
             unacked: if self.shared.config.reliable {
-                peer.outgoing.direct.unacked() + peer.outgoing.all.unacked()
+                (peer.outgoing.direct.len() + peer.outgoing.all.len()) as u64
             } else {
                 0
             },
@@ -237,6 +242,16 @@ impl Mesh {
         }
     }
 
+    /// Whether messages to `peer` go out at once.
+    pub fn is_linked(&self, peer: &AgentId) -> bool {
+        self.sending_link(peer).is_some()
+    }
+
+    /// The link that messages to `peer` go out on.
+    pub fn sending_link(&self, peer: &AgentId) -> Option<LinkId> {
+        self.peers.get(peer)?.sending_link()
+    }
+
     /// How many links are up.
     pub fn open_links(&self) -> usize {
         self.peers.values().filter(|p| p.live.is_some()).count()
@@ -245,7 +260,7 @@ impl Mesh {
     // Look-ups.
 
     /// The peer of this id, entered if it should be linked and there is room.
-    fn entry(&mut self, id: &AgentId) -> Option<(&mut Peer, &mut Shared)> {
+    pub(super) fn entry(&mut self, id: &AgentId) -> Option<(&mut Peer, &mut Shared)> {
         let config = &self.shared.config;
         let wanted = match &config.neighbours {
             Neighbours::All => *id != config.me,
@@ -257,12 +272,13 @@ impl Mesh {
         if !self.peers.contains_key(id) {
             if self.peers.len() >= MAX_PEERS {
                 let gone = self.peers.values().find(|p| p.is_forgettable())?.id.clone();
-                if let Some(gone) = self.peers.remove(&gone) {
+                if let Some(mut gone) = self.peers.remove(&gone) {
+                    gone.give_all_back(GivenBack::Full, &mut self.shared);
                     // Should it come back, its numbers must go on growing.
                     self.floor = self.floor.max(gone.direct_assigned);
                 }
             }
-            let peer = Peer::new(id.clone(), config.reliable, self.floor);
+            let peer = Peer::new(id.clone(), &self.shared.config, self.floor);
             self.peers.insert(id.clone(), peer);
         }
         let peer = self.peers.get_mut(id)?;

@@ -1,76 +1,18 @@
-//! The rules about messages: numbers, who may say what on which link, replay, acknowledgements
+//! The rules about messages that come: who may say what on which link, replay, acknowledgements
 //! (`wire.md`, section *IFMessage v2.1*, from `wrong-recipient` on, and *DataChannels*).
 
 use std::time::{Duration, Instant};
 
 use super::guard::Guard;
 use super::machine::Mesh;
-use super::outgoing::Outgoing;
+use super::outbox::outgoing;
 use super::peer::Peer;
 use super::shared::Shared;
-use super::{Assigned, Claimed, Header, Lanes, Output, RefusedNotice, SendError};
+use super::{Claimed, Header, Lanes, Output, RefusedNotice};
 use crate::identity::{AgentId, LinkId, Session};
 use crate::message::{Destination, Reason, Timestamp};
 
 impl Mesh {
-    /// The next number for a message to `destination`, and the links to send it on. It is used up
-    /// once [`sent`](Self::sent) says so.
-    ///
-    /// # Errors
-    /// [`SendError`].
-    pub fn assign(&self, destination: &Destination) -> Result<Assigned, SendError> {
-        if self.shared.leaving.is_some() {
-            return Err(SendError::Leaving);
-        }
-        match destination {
-            Destination::Agent(id) if *id == self.shared.config.me => Err(SendError::ToMyself),
-            Destination::Agent(id) => {
-                let up = self.peers.get(id).and_then(|peer| {
-                    let link = peer.sending_link()?;
-                    Some((peer, link))
-                });
-                let (peer, link) =
-                    up.ok_or_else(|| SendError::NotConnected { peer: id.clone() })?;
-                Ok(Assigned {
-                    sequence_num: peer.direct_assigned + 1,
-                    to: vec![(id.clone(), link)],
-                })
-            }
-            Destination::All => {
-                let linked = self.peers.iter().filter_map(|(id, peer)| {
-                    let link = peer.sending_link()?;
-                    Some((id.clone(), link))
-                });
-                let to: Vec<_> = linked.collect();
-                if to.is_empty() {
-                    return Err(SendError::NoPeers);
-                }
-                let sequence_num = self.shared.all_assigned + 1;
-                Ok(Assigned { sequence_num, to })
-            }
-        }
-    }
-
-    /// The message that was given `assigned` is signed and goes out.
-    pub fn sent(&mut self, destination: &Destination, assigned: &Assigned) {
-        let number = assigned.sequence_num;
-        if *destination == Destination::All {
-            self.shared.all_assigned = number;
-        }
-        for (id, _) in &assigned.to {
-            let Some(peer) = self.peers.get_mut(id) else {
-                continue;
-            };
-            match destination {
-                Destination::Agent(_) => {
-                    peer.direct_assigned = number;
-                    peer.outgoing.direct.send(number);
-                }
-                Destination::All => peer.outgoing.all.send(number),
-            }
-        }
-    }
-
     /// Whether a verified message that came over `link` is to be delivered. `wall` is the time of
     /// day. A refusal that the peer is to be told of follows as [`Output::SendRefused`].
     ///
@@ -112,7 +54,7 @@ impl Mesh {
             peer.adopt(header.session, shared);
             peer.retry(shared, now);
         }
-        let guard = lane.of_mut(&mut peer.guards);
+        let guard = guard_of(peer, lane);
         let verdict = guard.accept(header.sequence_num);
         if verdict == Err(Reason::OutOfWindow) && guard.is_news(header.sequence_num) {
             shared.emit(Output::SendRefused {
@@ -127,6 +69,9 @@ impl Mesh {
         }
         if verdict.is_ok() {
             peer.hear(header.session);
+            if shared.config.durable {
+                guard_of(peer, lane).hold(header.sequence_num);
+            }
         }
         // A duplicate is acknowledged again: its sender has missed the first time.
         note(peer, lane, header.sequence_num, shared, now);
@@ -149,7 +94,7 @@ impl Mesh {
         if claim.source? != &peer.id || peer.session != Some(session) {
             return None;
         }
-        let guard = lane.of_mut(&mut peer.guards);
+        let guard = guard_of(peer, lane);
         if !guard.is_news(sequence_num) || !guard.is_plausible(sequence_num) {
             return None;
         }
@@ -160,6 +105,28 @@ impl Mesh {
             destination: destination.clone(),
             sequence_num,
         })
+    }
+
+    /// A message that was accepted is in safe hands, on a [durable](super::Config::durable) mesh:
+    /// it may be acknowledged. Returns up to which number all are, if that has changed; the caller
+    /// keeps that before anything else goes out.
+    pub fn taken(
+        &mut self,
+        peer: &AgentId,
+        session: Session,
+        destination: &Destination,
+        sequence_num: u64,
+        now: Instant,
+    ) -> Option<u64> {
+        let lane = self.lane_to_me(destination)?;
+        let peer = self.peers.get_mut(peer)?;
+        if peer.session != Some(session) {
+            return None;
+        }
+        let up_to = guard_of(peer, lane).release(sequence_num)?;
+        owe_ack(peer, lane, &mut self.shared, now);
+        peer.part_if_complete(&mut self.shared, now);
+        Some(up_to)
     }
 
     /// `ack` came: followed by [`Output::Acked`] if it says anything new about messages of mine.
@@ -178,12 +145,12 @@ impl Mesh {
             return;
         }
         if outgoing(peer, destination).is_some_and(|sent| sent.ack(up_to)) {
-            let peer = peer.id.clone();
             shared.emit(Output::Acked {
-                peer,
+                peer: peer.id.clone(),
                 destination: destination.clone(),
                 up_to,
             });
+            peer.tell_of_room(shared);
         }
     }
 
@@ -202,8 +169,9 @@ impl Mesh {
             return;
         };
         let mine = session == shared.config.session
-            && outgoing(peer, destination).is_some_and(|sent| sent.is_open(sequence_num));
+            && outgoing(peer, destination).is_some_and(|sent| sent.refuse(sequence_num));
         if mine {
+            peer.tell_of_room(shared);
             shared.emit(Output::RefusedByPeer {
                 peer: peer.id.clone(),
                 destination: destination.clone(),
@@ -239,17 +207,28 @@ impl Lane {
 
 /// A message counts as seen: an acknowledgement is owed, and a leaving peer may be done.
 fn note(peer: &mut Peer, lane: Lane, sequence_num: u64, shared: &mut Shared, now: Instant) {
-    let guard: &mut Guard = lane.of_mut(&mut peer.guards);
+    let guard = guard_of(peer, lane);
     guard.note(sequence_num);
-    if shared.config.reliable && peer.live.is_some() {
-        let due = guard.owe_ack(now);
-        if due <= now {
-            peer.send_acks(Some(now), shared);
-        } else {
-            shared.wake(due);
-        }
+    if !guard.holds(sequence_num) {
+        owe_ack(peer, lane, shared, now);
     }
     peer.part_if_complete(shared, now);
+}
+
+fn owe_ack(peer: &mut Peer, lane: Lane, shared: &mut Shared, now: Instant) {
+    if !shared.config.reliable || peer.live.is_none() {
+        return;
+    }
+    let due = guard_of(peer, lane).owe_ack(now);
+    if due <= now {
+        peer.send_acks(Some(now), shared);
+    } else {
+        shared.wake(due);
+    }
+}
+
+fn guard_of(peer: &mut Peer, lane: Lane) -> &mut Guard {
+    lane.of_mut(&mut peer.guards)
 }
 
 /// A peer's own message that is meant for somebody else: said once per number.
@@ -281,15 +260,6 @@ fn refuse_misdirected(
         },
         reason: Reason::WrongRecipient,
     });
-}
-
-/// What was sent to `peer` under `destination`, if that is one of its two.
-fn outgoing<'a>(peer: &'a mut Peer, destination: &Destination) -> Option<&'a mut Outgoing> {
-    match destination {
-        Destination::All => Some(&mut peer.outgoing.all),
-        Destination::Agent(id) if *id == peer.id => Some(&mut peer.outgoing.direct),
-        Destination::Agent(_) => None,
-    }
 }
 
 /// Wrong destinations of one peer that are remembered: a peer with a bug has one or two.

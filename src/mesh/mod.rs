@@ -1,5 +1,5 @@
 //! Pure decisions of one agent about its mesh: who dials whom, glare, the life of a link,
-//! replay and order, acknowledgements, heartbeats, the states of peers.
+//! replay and order, the outbox and acknowledgements, heartbeats, the states of peers.
 //!
 //! Implements the rules of `wire.md`, sections *IFMessage v2.1* (the reasons from
 //! `wrong-recipient` on), *Signaling* (who dials) and *DataChannels* (the control frames).
@@ -23,6 +23,9 @@ mod machine;
 #[cfg(test)]
 mod message_tests;
 mod messages;
+mod outbox;
+#[cfg(test)]
+mod outbox_tests;
 mod outgoing;
 mod parting;
 mod peer;
@@ -31,8 +34,9 @@ mod shared;
 mod tests;
 
 pub use api::{
-    Assigned, Claimed, CloseReason, Config, Farewell, Header, HelloError, Lanes, Last, Neighbours,
-    Next, Output, PeerState, PeerView, RefusedNotice, SendError,
+    Assigned, Claimed, CloseReason, Config, Farewell, GivenBack, Header, HelloError, Lanes, Last,
+    Neighbours, Next, OutboxLimits, Output, PeerState, PeerView, RefusedNotice, Remembered,
+    RememberedSent, SendError,
 };
 pub use machine::Mesh;
 

@@ -1,66 +1,126 @@
-//! What this agent sent to one peer under one destination, and what became of it.
+//! What this agent sent to one peer under one destination and the peer has not acknowledged: the
+//! outbox of one lane.
+//!
+//! Messages are opaque bytes here. They are kept in the order of their numbers until the peer has
+//! seen them, refused them, or they are given back; whatever is kept when a link comes up is sent
+//! again on it.
 
-/// Cumulative counts; the messages themselves are the caller's. (The outbox that resends belongs
-/// here once there is one.)
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+/// The messages of one lane that are not settled.
 #[derive(Debug, Default)]
 pub(super) struct Outgoing {
-    /// The greatest number sent to this peer that it has seen or may still see.
-    sent: Option<u64>,
-    /// Up to here all are acknowledged or given back.
-    settled: u64,
+    kept: VecDeque<Kept>,
+    bytes: usize,
+    /// The greatest number ever meant for this peer.
+    sent: u64,
+    /// Up to here the peer has seen all.
+    seen: u64,
 }
 
-/// What the `next` of a hello tells about the messages of earlier links.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Resumed {
-    /// Seen by the peer up to this one, which is news.
-    pub(super) acked: Option<u64>,
-    /// Not seen: from, to.
-    pub(super) undelivered: Option<(u64, u64)>,
+/// A message that may have to be sent again.
+#[derive(Debug, Clone)]
+pub(super) struct Kept {
+    pub(super) number: u64,
+    pub(super) bytes: Bytes,
+    /// When it was accepted.
+    pub(super) since: Instant,
 }
 
 impl Outgoing {
-    pub(super) fn sent(&self) -> Option<u64> {
-        self.sent
+    /// As it was when this agent last ran: `sent` is the greatest number ever meant for the peer.
+    pub(super) fn restored(sent: u64, kept: impl IntoIterator<Item = Kept>) -> Self {
+        let kept: VecDeque<_> = kept.into_iter().collect();
+        Self {
+            bytes: kept.iter().map(|kept| kept.bytes.len()).sum(),
+            sent: sent.max(kept.back().map_or(0, |kept| kept.number)),
+            seen: 0,
+            kept,
+        }
     }
 
-    /// How many are neither acknowledged nor given back.
-    pub(super) fn unacked(&self) -> u64 {
-        self.sent.unwrap_or(0).saturating_sub(self.settled)
+    /// Keeps a message until it is settled.
+    pub(super) fn keep(&mut self, number: u64, bytes: Bytes, since: Instant) {
+        self.sent = number;
+        self.bytes += bytes.len();
+        self.kept.push_back(Kept {
+            number,
+            bytes,
+            since,
+        });
     }
 
-    pub(super) fn send(&mut self, sequence_num: u64) {
-        self.sent = Some(sequence_num);
+    /// A message goes out that nobody will acknowledge.
+    pub(super) fn pass(&mut self, number: u64) {
+        self.sent = number;
+        self.seen = number;
     }
 
-    /// Whether this one is on its way: sent, and neither acknowledged nor given back.
-    pub(super) fn is_open(&self, sequence_num: u64) -> bool {
-        sequence_num > self.settled && self.sent.is_some_and(|sent| sequence_num <= sent)
+    /// What is kept, oldest first.
+    pub(super) fn kept(&self) -> impl Iterator<Item = &Kept> {
+        self.kept.iter()
+    }
+
+    /// How many messages are kept.
+    pub(super) fn len(&self) -> usize {
+        self.kept.len()
+    }
+
+    /// How many bytes they have together.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// When the oldest one was accepted.
+    pub(super) fn oldest(&self) -> Option<Instant> {
+        self.kept.front().map(|kept| kept.since)
+    }
+
+    /// The greatest number that a peer which is told goodbye should still wait for.
+    pub(super) fn last(&self) -> Option<u64> {
+        let last = self.kept.back().map_or(self.seen, |kept| kept.number);
+        (last > 0).then_some(last)
     }
 
     /// The peer has seen all up to `up_to`. Returns whether that is news; nobody can acknowledge
     /// what was never sent.
     pub(super) fn ack(&mut self, up_to: u64) -> bool {
-        let news = self.is_open(up_to);
+        let news = up_to > self.seen && up_to <= self.sent;
         if news {
-            self.settled = up_to;
+            self.seen = up_to;
+            while self.kept.front().is_some_and(|kept| kept.number <= up_to) {
+                self.take_oldest();
+            }
         }
         news
     }
 
-    /// A link comes up and the peer expects `next`; `assigned` is the greatest number given out
-    /// under this destination, to whomever.
-    pub(super) fn resume(&mut self, next: u64, assigned: u64) -> Resumed {
-        let mut resumed = Resumed::default();
-        if let Some(sent) = self.sent {
-            let seen = next.saturating_sub(1).min(sent);
-            resumed.acked = self.ack(seen).then_some(seen);
-            resumed.undelivered = (sent > self.settled).then_some((self.settled + 1, sent));
-            // A goodbye must not make the peer wait for what will not come.
-            self.sent = (seen > 0).then_some(seen);
+    /// The peer refuses this one. Returns whether it was kept; it is no more.
+    pub(super) fn refuse(&mut self, number: u64) -> bool {
+        let Ok(at) = self.kept.binary_search_by_key(&number, |kept| kept.number) else {
+            return false;
+        };
+        if let Some(refused) = self.kept.remove(at) {
+            self.bytes -= refused.bytes.len();
         }
-        self.settled = self.settled.max(assigned);
-        resumed
+        true
+    }
+
+    /// Gives the oldest one up: its number.
+    pub(super) fn take_oldest(&mut self) -> Option<u64> {
+        let oldest = self.kept.pop_front()?;
+        self.bytes -= oldest.bytes.len();
+        Some(oldest.number)
+    }
+
+    /// A link comes up and the peer expects `next`. Returns up to where it has seen all, if that
+    /// is news; a peer that has started anew knows of nothing.
+    pub(super) fn resume(&mut self, next: u64) -> Option<u64> {
+        let seen = next.saturating_sub(1).min(self.sent);
+        self.ack(seen).then_some(seen)
     }
 }
 
@@ -71,9 +131,13 @@ mod tests {
     fn sent(numbers: &[u64]) -> Outgoing {
         let mut outgoing = Outgoing::default();
         for n in numbers {
-            outgoing.send(*n);
+            outgoing.keep(*n, Bytes::from_static(b"message"), Instant::now());
         }
         outgoing
+    }
+
+    fn numbers(outgoing: &Outgoing) -> Vec<u64> {
+        outgoing.kept().map(|kept| kept.number).collect()
     }
 
     #[test]
@@ -83,39 +147,54 @@ mod tests {
         assert!(!outgoing.ack(2));
         assert!(!outgoing.ack(1));
         assert!(!outgoing.ack(4), "never sent");
-        assert_eq!(outgoing.unacked(), 1);
+        assert_eq!((outgoing.len(), outgoing.bytes()), (1, 7));
     }
 
     #[test]
-    fn a_hello_settles_what_earlier_links_left_open() {
+    fn a_hello_settles_what_the_peer_has_seen_and_leaves_the_rest_to_be_sent_again() {
         let mut outgoing = sent(&[1, 2, 3, 4, 5]);
         outgoing.ack(2);
-        let resumed = outgoing.resume(4, 5);
-        assert_eq!(resumed.acked, Some(3));
-        assert_eq!(resumed.undelivered, Some((4, 5)));
-        assert_eq!(outgoing.unacked(), 0);
-        assert_eq!(outgoing.sent(), Some(3));
-        outgoing.send(6);
-        assert_eq!(outgoing.unacked(), 1);
-        assert!(!outgoing.ack(5), "given back already");
-        assert!(outgoing.ack(6));
+        assert_eq!(outgoing.resume(4), Some(3));
+        assert_eq!(numbers(&outgoing), [4, 5]);
+        assert_eq!(outgoing.resume(4), None, "no news");
     }
 
     #[test]
-    fn a_peer_that_started_anew_has_seen_nothing() {
+    fn a_peer_that_started_anew_gets_all_that_is_not_settled() {
         let mut outgoing = sent(&[1, 2, 3]);
         outgoing.ack(1);
-        let resumed = outgoing.resume(1, 3);
-        assert_eq!(resumed.acked, None);
-        assert_eq!(resumed.undelivered, Some((2, 3)));
-        assert_eq!(outgoing.sent(), None);
+        assert_eq!(outgoing.resume(1), None);
+        assert_eq!(numbers(&outgoing), [2, 3]);
     }
 
     #[test]
     fn a_hello_that_expects_too_much_acknowledges_no_more_than_was_sent() {
         let mut outgoing = sent(&[7]);
-        let resumed = outgoing.resume(u64::MAX, 7);
-        assert_eq!(resumed.acked, Some(7));
-        assert_eq!(resumed.undelivered, None);
+        assert_eq!(outgoing.resume(u64::MAX), Some(7));
+        assert_eq!(outgoing.len(), 0);
+    }
+
+    #[test]
+    fn what_is_refused_or_given_up_is_not_kept() {
+        let mut outgoing = sent(&[1, 2, 4, 6]);
+        assert!(outgoing.refuse(4) && !outgoing.refuse(4) && !outgoing.refuse(5));
+        assert_eq!(outgoing.take_oldest(), Some(1));
+        assert_eq!(numbers(&outgoing), [2, 6]);
+        assert_eq!(outgoing.bytes(), 14);
+        assert!(
+            outgoing.ack(4),
+            "a number between is an acknowledgement too"
+        );
+        assert_eq!(numbers(&outgoing), [6]);
+    }
+
+    #[test]
+    fn a_goodbye_names_what_can_still_come() {
+        let mut outgoing = sent(&[1, 2]);
+        assert_eq!(outgoing.last(), Some(2));
+        outgoing.ack(1);
+        outgoing.take_oldest();
+        assert_eq!(outgoing.last(), Some(1), "what was given up does not come");
+        assert_eq!(Outgoing::default().last(), None);
     }
 }

@@ -50,8 +50,8 @@ impl Peer {
             peer: self.id.clone(),
             link: live.link,
             last: Lanes {
-                direct: self.outgoing.direct.sent(),
-                all: self.outgoing.all.sent(),
+                direct: self.outgoing.direct.last(),
+                all: self.outgoing.all.last(),
             },
         })
     }
@@ -90,7 +90,7 @@ const PARTING: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{Bench, FIRST, SECOND, closed, dialled, id, link, session, to};
+    use super::super::tests::{Bench, FIRST, SECOND, closed, dialled, id, link, session};
     use super::super::{Output, PeerState, SendError};
     use super::*;
 
@@ -110,7 +110,7 @@ mod tests {
         let farewell = bench.mesh.part(&id("z"), bench.now).unwrap();
         assert_eq!((farewell.link, farewell.last.direct), (z, Some(1)));
         assert_eq!(bench.mesh.part(&id("z"), bench.now), None, "said once");
-        let refused = bench.mesh.assign(&to("z")).unwrap_err();
+        let refused = bench.takes("z").unwrap_err();
         assert!(matches!(refused, SendError::NotConnected { .. }));
         let outputs = bench.wait(3 * SECOND);
         assert!(outputs.contains(&closed(z, CloseReason::Leaving)));

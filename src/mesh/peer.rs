@@ -8,7 +8,7 @@ use super::guard::Guard;
 use super::heartbeat::{Beat, Heartbeat};
 use super::outgoing::Outgoing;
 use super::shared::Shared;
-use super::{CloseReason, Lanes, Last, Next, Output, PeerState};
+use super::{CloseReason, Config, Lanes, Last, Next, Output, PeerState};
 use crate::identity::{AgentId, LinkId, Session};
 use crate::message::Destination;
 
@@ -38,8 +38,14 @@ pub(super) struct Peer {
     pub(super) guards: Lanes<Guard>,
     /// Its sessions of which a message was accepted, the latest last.
     pub(super) heard: VecDeque<Session>,
-    /// What I sent to it. Outlives its sessions.
+    /// What I sent to it and it has not acknowledged. Outlives its sessions.
     pub(super) outgoing: Lanes<Outgoing>,
+    /// Whether a link with it was ever up.
+    pub(super) met: bool,
+    /// Since when no link is up, if somebody wants to know.
+    pub(super) away_since: Option<Instant>,
+    /// Whether somebody may wait for room.
+    pub(super) full: bool,
     /// The greatest number given out to it alone.
     pub(super) direct_assigned: u64,
     /// Numbers refused because they were meant for others, so that none is refused twice.
@@ -83,7 +89,7 @@ pub(super) struct Live {
 
 impl Peer {
     /// `floor`: numbers up to here may have been used towards an agent of this id.
-    pub(super) fn new(id: AgentId, reliable: bool, floor: u64) -> Self {
+    pub(super) fn new(id: AgentId, config: &Config, floor: u64) -> Self {
         Self {
             id,
             session: None,
@@ -96,9 +102,12 @@ impl Peer {
             used: VecDeque::new(),
             failures: 0,
             retry_at: None,
-            guards: new_guards(reliable),
+            guards: new_guards(config),
             heard: VecDeque::new(),
             outgoing: Lanes::default(),
+            met: false,
+            away_since: None,
+            full: false,
             direct_assigned: floor,
             misdirected: VecDeque::new(),
         }
@@ -172,6 +181,7 @@ impl Peer {
         self.part_if_complete(shared, now);
         self.end_parting(shared, now);
         self.beat(shared, now);
+        self.tend_outbox(shared, now);
         if self.making.as_ref().is_some_and(|m| now >= m.deadline) {
             self.abandon(CloseReason::DialTimeout, shared);
             self.retry(shared, now);
@@ -247,6 +257,7 @@ impl Peer {
             self.guards.direct.due(),
             self.guards.all.due(),
             self.retry_at,
+            self.outbox_due(&shared.config.outbox),
         ]
         .into_iter()
         .flatten()
@@ -315,10 +326,10 @@ impl Live {
     }
 }
 
-pub(super) fn new_guards(reliable: bool) -> Lanes<Guard> {
+pub(super) fn new_guards(config: &Config) -> Lanes<Guard> {
     Lanes {
-        direct: Guard::new(reliable),
-        all: Guard::new(reliable),
+        direct: Guard::new(config.reliable),
+        all: Guard::new(config.reliable),
     }
 }
 

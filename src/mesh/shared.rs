@@ -132,7 +132,7 @@ const RETRY_MOST: Duration = Duration::from_secs(30);
 mod tests {
     use super::*;
     use crate::identity::Session;
-    use crate::mesh::Neighbours;
+    use crate::mesh::{Neighbours, OutboxLimits};
 
     fn shared(seed: u64) -> Shared {
         let config = Config {
@@ -141,6 +141,8 @@ mod tests {
             neighbours: Neighbours::All,
             reliable: true,
             dial_timeout: Duration::from_secs(10),
+            outbox: OutboxLimits::default(),
+            durable: false,
             seed,
         };
         Shared::new(config, Instant::now())

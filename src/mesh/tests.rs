@@ -3,6 +3,8 @@
 
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+
 use super::*;
 use crate::identity::{AgentId, LinkId, Session};
 use crate::message::{Destination, Reason, SdpReason, Timestamp};
@@ -21,21 +23,26 @@ impl Bench {
     /// A message to `destination` goes out.
     pub(super) fn sends(&mut self, destination: &str) -> Assigned {
         let destination = to(destination);
-        let assigned = self.mesh.assign(&destination).unwrap();
-        self.mesh.sent(&destination, &assigned);
+        let assigned = self.mesh.assign(&destination, self.now).unwrap();
+        let bytes = Bytes::from(format!("{destination} {}", assigned.sequence_num));
+        self.mesh.sent(&destination, &assigned, &bytes, self.now);
         assigned
     }
 
+    /// Whether a message to `destination` would be taken.
+    pub(super) fn takes(&self, destination: &str) -> Result<Assigned, SendError> {
+        self.mesh.assign(&to(destination), self.now)
+    }
+
     pub(super) fn with(reliable: bool, neighbours: Neighbours) -> Self {
-        let now = Instant::now();
-        let config = Config {
-            me: id("m"),
-            session: session(1),
+        Self::of(Config {
             neighbours,
-            reliable,
-            dial_timeout: Duration::from_secs(10),
-            seed: 7,
-        };
+            ..config(reliable)
+        })
+    }
+
+    pub(super) fn of(config: Config) -> Self {
+        let now = Instant::now();
         let mesh = Mesh::new(config, now);
         Self { mesh, now }
     }
@@ -98,6 +105,20 @@ impl Bench {
     }
 }
 
+/// Of `m`, in its first run.
+pub(super) fn config(reliable: bool) -> Config {
+    Config {
+        me: id("m"),
+        session: session(1),
+        neighbours: Neighbours::All,
+        reliable,
+        dial_timeout: Duration::from_secs(10),
+        outbox: OutboxLimits::default(),
+        durable: false,
+        seed: 7,
+    }
+}
+
 pub(super) fn id(text: &str) -> AgentId {
     text.parse().unwrap()
 }
@@ -127,6 +148,17 @@ pub(super) fn dialled(outputs: &[Output]) -> Option<LinkId> {
         Output::Dial { link, .. } => Some(*link),
         _ => None,
     })
+}
+
+/// The messages that go out on link `n`.
+pub(super) fn transmitted(outputs: &[Output], n: u8) -> Vec<String> {
+    let on_it = |output: &Output| match output {
+        Output::Transmit {
+            link: on, bytes, ..
+        } if *on == link(n) => Some(String::from_utf8_lossy(bytes).into_owned()),
+        _ => None,
+    };
+    outputs.iter().filter_map(on_it).collect()
 }
 
 pub(super) const FIRST: Next = Lanes { direct: 1, all: 1 };

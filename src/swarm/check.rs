@@ -7,8 +7,8 @@ use super::field::{Field, Members, unique};
 use super::revoked::{PublicHalf, Revocations};
 use super::yaml::Kind;
 use super::{
-    ChannelConfig, Exec, Expect, ExpectedLinks, MAX_AGENTS, MIN_AGENTS, Probe, Restart, SdpDetail,
-    SignalConfig, Swarm, SwarmAgent, Topology, WitnessConfig, ice, units,
+    ChannelConfig, Exec, Expect, ExpectedLinks, MAX_AGENTS, MIN_AGENTS, OutboxConfig, Probe,
+    Restart, SdpDetail, SignalConfig, Swarm, SwarmAgent, Topology, WitnessConfig, ice, units,
 };
 use crate::identity::{AgentId, InvalidKey, PublicKey};
 use crate::witness::{OnWriteError, SyncPolicy};
@@ -27,8 +27,8 @@ pub(super) fn swarm(
             .help("begin with a copy of `swarms/two-agent.yaml`"));
     }
     let fields = root.members(&[
-        "swarm", "agents", "revoked", "topology", "signal", "ice", "channel", "witness", "probe",
-        "expect",
+        "swarm", "agents", "revoked", "topology", "signal", "ice", "channel", "witness", "outbox",
+        "probe", "expect",
     ])?;
     let name = "a name of 1-64 characters of a-z 0-9 -";
     let name = fields.need("swarm", name)?.parse(name)?;
@@ -38,6 +38,8 @@ pub(super) fn swarm(
         .read("topology", |field| topology(field, agents.len()))?
         .unwrap_or_default();
     let channel = fields.read("channel", channel)?.unwrap_or_default();
+    let outbox = fields.read("outbox", |field| outbox(field, folder, &channel))?;
+    let outbox = outbox.unwrap_or_default();
     let probe = probe(fields.get("probe"), &channel)?;
     let links = topology.count(agents.len());
     Ok(Swarm {
@@ -51,6 +53,7 @@ pub(super) fn swarm(
         witness: fields
             .read("witness", |field| witness(field, folder))?
             .unwrap_or_default(),
+        outbox,
         probe,
         expect: fields
             .read("expect", |field| expect(field, links))?
@@ -266,6 +269,45 @@ fn witness(field: &Field<'_>, folder: &Path) -> Result<WitnessConfig, Fault> {
     })
 }
 
+/// `memory`, a folder, or a mapping.
+fn outbox(
+    field: &Field<'_>,
+    folder: &Path,
+    channel: &ChannelConfig,
+) -> Result<OutboxConfig, Fault> {
+    let default = OutboxConfig::default();
+    let dir = |field: &Field<'_>| match &field.node().kind {
+        Kind::Text(text) if text == "memory" => Ok(None),
+        _ => path(field, folder).map(Some),
+    };
+    let config = match &field.node().kind {
+        Kind::Map(_) => {
+            let members = field.members(&["dir", "keep", "messages", "bytes"])?;
+            OutboxConfig {
+                dir: members.read("dir", dir)?.flatten(),
+                keep: members
+                    .read("keep", Field::duration)?
+                    .unwrap_or(default.keep),
+                messages: members
+                    .read("messages", |field| field.whole(1..=MAX_KEPT))?
+                    .unwrap_or(default.messages),
+                bytes: members
+                    .read("bytes", |field| field.size(MIN_MESSAGE..=MAX_KEPT_BYTES))?
+                    .unwrap_or(default.bytes),
+            }
+        }
+        _ => OutboxConfig {
+            dir: dir(field)?,
+            ..default
+        },
+    };
+    if config.dir.is_some() && channel.is_best_effort() {
+        let expected = "`memory`: what `channel` says makes messages best-effort, and nobody acknowledges these";
+        return Err(field.fault(expected));
+    }
+    Ok(config)
+}
+
 fn probe(field: Option<&Field<'_>>, channel: &ChannelConfig) -> Result<Probe, Fault> {
     let default = Probe::default();
     let Some(field) = field else {
@@ -341,6 +383,10 @@ const MAX_COMMAND: usize = 4096;
 const MAX_LINE: usize = 256;
 /// Below this not even every IFMessage within the limits of its fields fits.
 const MIN_MESSAGE: usize = 16 * 1024;
+/// Messages kept for each agent: a million of a hundred agents are all that a large host has room for.
+const MAX_KEPT: usize = 1_000_000;
+/// Bytes of them.
+const MAX_KEPT_BYTES: usize = 1024 * 1024 * 1024;
 /// The largest IFMessage.
 const MAX_MESSAGE: usize = 256 * 1024;
 /// What a message needs beside its payload: ids, signature, the names of what is signed.

@@ -34,8 +34,8 @@ pub use error::{InvalidSwarm, SwarmError};
 pub(crate) use field::Field;
 pub use model::{
     ChannelConfig, Exec, Expect, ExpectedLinks, IceConfig, MAX_AGENTS, MAX_ICE_SERVERS,
-    MAX_REVOKED, MIN_AGENTS, Probe, Restart, Revoked, SdpDetail, SignalConfig, Swarm, SwarmAgent,
-    TurnServer, WitnessConfig,
+    MAX_REVOKED, MIN_AGENTS, OutboxConfig, Probe, Restart, Revoked, SdpDetail, SignalConfig, Swarm,
+    SwarmAgent, TurnServer, WitnessConfig,
 };
 pub(crate) use read::{read_fields, read_text};
 pub use schema::schema;

@@ -30,6 +30,8 @@ pub struct Swarm {
     pub channel: ChannelConfig,
     /// Where the log goes and what it holds.
     pub witness: WitnessConfig,
+    /// What is kept for agents that are away.
+    pub outbox: OutboxConfig,
     /// What `mesh up` measures on every link.
     pub probe: Probe,
     /// What must hold for `mesh up` to end with 0.
@@ -137,6 +139,20 @@ pub struct WitnessConfig {
     pub on_error: OnWriteError,
 }
 
+/// What is kept for each agent until it acknowledges it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutboxConfig {
+    /// Its folder, already resolved against that of the swarm file; `None` keeps messages in
+    /// memory: they are lost with the process.
+    pub dir: Option<PathBuf>,
+    /// What is older is given back to who sent it.
+    pub keep: Duration,
+    /// Messages for each agent, at least 1.
+    pub messages: usize,
+    /// Bytes of them.
+    pub bytes: usize,
+}
+
 /// How much of an offer or answer the witness keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum SdpDetail {
@@ -211,6 +227,7 @@ impl Swarm {
             ice: IceConfig::default(),
             channel: ChannelConfig::default(),
             witness: WitnessConfig::default(),
+            outbox: OutboxConfig::default(),
             probe: Probe::default(),
             expect: Expect::default(),
         }
@@ -276,6 +293,17 @@ impl Default for ChannelConfig {
             ordered: true,
             max_retransmits: None,
             max_message: 64 * 1024,
+        }
+    }
+}
+
+impl Default for OutboxConfig {
+    fn default() -> Self {
+        Self {
+            dir: None,
+            keep: Duration::from_secs(24 * 60 * 60),
+            messages: 4096,
+            bytes: 4 * 1024 * 1024,
         }
     }
 }

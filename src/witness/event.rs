@@ -88,6 +88,8 @@ events! {
     IfmessageReceived = "ifmessage_received",
     /// A message was refused.
     IfmessageRejected = "ifmessage_rejected",
+    /// Messages of this agent were given up before a peer had acknowledged them.
+    IfmessageUndelivered = "ifmessage_undelivered",
     /// A file was offered, by this agent or to it.
     FileOffered = "file_offered",
     /// An offered file was accepted, by this agent or by the peer.

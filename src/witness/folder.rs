@@ -6,13 +6,14 @@
 //! | `checkpoint`, `cosignatures/PEER` | here, each in one step: a reader finds the old one or the new one |
 //! | `lock` | once, with the number of the process that has the log open |
 
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::disk::{Disk, ENTRIES_FILE, Sink};
+use super::lock::{LockFault, lock_folder};
 use super::note::MAX_NOTE;
 use super::{OpenError, SignedCheckpoint, SyncPolicy, WriteError};
 use crate::identity::{AgentId, file_name};
@@ -68,7 +69,13 @@ impl Folder {
             .mode(0o700)
             .create(folder)
             .map_err(io(folder))?;
-        let lock = lock(folder)?;
+        let lock = lock_folder(folder).map_err(|fault| match fault {
+            LockFault::Io { path, source } => OpenError::Io { path, source },
+            LockFault::Held { holder } => OpenError::Locked {
+                path: folder.into(),
+                holder,
+            },
+        })?;
         let entries = folder.join(ENTRIES_FILE);
         if !entries.exists() {
             changed.push(folder.into());
@@ -282,37 +289,6 @@ fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// An advisory lock, in a file of its own that names the holder. It ends with the process.
-fn lock(folder: &Path) -> Result<File, OpenError> {
-    let path = folder.join(LOCK_FILE);
-    let io = |source| OpenError::Io {
-        path: path.clone(),
-        source,
-    };
-    let mut file = open_file(&path).map_err(io)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::Error(err)) => return Err(io(err)),
-        Err(TryLockError::WouldBlock) => {
-            let mut pid = String::new();
-            // Empty in the moment between locking and writing.
-            let _ = file.take(MAX_PID).read_to_string(&mut pid);
-            let holder = match pid.trim().parse::<u32>() {
-                Ok(pid) => format!("process {pid}"),
-                Err(_) => "another process".into(),
-            };
-            return Err(OpenError::Locked {
-                path: folder.into(),
-                holder,
-            });
-        }
-    }
-    file.set_len(0).map_err(io)?;
-    // On a full disk the name is missing, and the lock holds all the same.
-    let _ = writeln!(file, "{}", std::process::id());
-    Ok(file)
-}
-
 fn open_file(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
@@ -321,8 +297,5 @@ fn open_file(path: &Path) -> io::Result<File> {
 
 /// Peers whose cosignatures are read: several times those of the largest swarm.
 const MAX_COSIGNATURES: usize = 4_096;
-const LOCK_FILE: &str = "lock";
 /// What will be a checkpoint or a cosignature once it is whole.
 const NEW_FILE: &str = "new";
-/// A process id has at most ten digits.
-const MAX_PID: u64 = 16;

@@ -37,6 +37,7 @@ mod mesh_sim;
 mod mesh_up;
 mod message_fixtures;
 mod operations;
+mod outbox;
 mod parting;
 mod program;
 mod programs;

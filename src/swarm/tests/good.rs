@@ -8,8 +8,8 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::super::{
-    ChannelConfig, Exec, Expect, ExpectedLinks, IceConfig, Probe, Restart, Revoked, SdpDetail,
-    SignalConfig, Swarm, SwarmAgent, Topology, TurnServer, WitnessConfig, schema,
+    ChannelConfig, Exec, Expect, ExpectedLinks, IceConfig, OutboxConfig, Probe, Restart, Revoked,
+    SdpDetail, SignalConfig, Swarm, SwarmAgent, Topology, TurnServer, WitnessConfig, schema,
 };
 use crate::identity::{KeyPair, RosterError};
 use crate::message::Timestamp;
@@ -23,6 +23,35 @@ fn shipped(name: &str) -> PathBuf {
 
 fn parse(text: &str) -> Swarm {
     Swarm::parse(text, Path::new("folder/good.yaml")).unwrap_or_else(|err| panic!("{err}\n{text}"))
+}
+
+#[test]
+fn an_outbox_is_memory_a_folder_or_both_with_bounds() {
+    let read = |outbox: &str| {
+        let text = format!("swarm: x\nagents: [{{ id: a }}, {{ id: b }}]\noutbox: {outbox}\n");
+        Swarm::parse(&text, Path::new("folder/x.yaml")).map(|swarm| swarm.outbox)
+    };
+    let default = OutboxConfig::default();
+    assert_eq!(read("memory").unwrap(), default.clone());
+    assert_eq!(read("{ dir: memory }").unwrap(), default.clone());
+    let kept = OutboxConfig {
+        dir: Some("folder/kept".into()),
+        ..default
+    };
+    assert_eq!(read("kept").unwrap(), kept);
+    let bounds = "{ dir: ./kept, keep: 90s, messages: 10, bytes: 64 KiB }";
+    let bounded = OutboxConfig {
+        keep: Duration::from_secs(90),
+        messages: 10,
+        bytes: 65_536,
+        dir: read(bounds).unwrap().dir,
+    };
+    assert_eq!(read(bounds).unwrap(), bounded);
+    let best_effort = read("kept\nchannel: { max_retransmits: 3 }").unwrap_err();
+    assert!(
+        best_effort.to_string().contains("best-effort"),
+        "{best_effort}"
+    );
 }
 
 #[test]
@@ -198,6 +227,8 @@ fn write(swarm: &Swarm) -> Value {
             OnWriteError::Stop => "stop",
             OnWriteError::Continue => "continue",
         } },
+        "outbox": { "dir": swarm.outbox.dir, "keep": duration(Some(swarm.outbox.keep)),
+                    "messages": swarm.outbox.messages, "bytes": swarm.outbox.bytes },
         "probe": { "messages": swarm.probe.messages, "payload": format!("{} B", swarm.probe.payload),
                    "interval": duration(Some(swarm.probe.interval)) },
         "expect": {
@@ -300,11 +331,17 @@ fn any_swarm() -> impl Strategy<Value = Swarm> {
     let channel = (any::<bool>(), any::<Option<u16>>(), 16_384usize..=262_144);
     let probe = (1u32..=1_000_000, 1usize..=14_336, any_duration());
     let limits = proptest::array::uniform4(proptest::option::of(any_duration()));
+    let outbox = (
+        any_duration(),
+        1usize..=1_000_000,
+        16_384usize..=1_073_741_824,
+    );
     let rest = (
         any::<bool>(),
         any_witness(),
         any::<Option<u32>>(),
         any_revoked(),
+        outbox,
     );
     // Flow labels and zones are no part of an address to listen on.
     let listen = any::<SocketAddr>().prop_map(|a| SocketAddr::new(a.ip(), a.port()));
@@ -336,6 +373,14 @@ fn any_swarm() -> impl Strategy<Value = Swarm> {
                 witness: WitnessConfig {
                     dir: rest.0.then(|| "/var/log/swarm".into()),
                     ..rest.1
+                },
+                outbox: OutboxConfig {
+                    // A folder is for channels that acknowledge.
+                    dir: (rest.0 && channel.0 && channel.1.is_none())
+                        .then(|| "/var/lib/swarm".into()),
+                    keep: rest.4.0,
+                    messages: rest.4.1,
+                    bytes: rest.4.2,
                 },
                 probe: Probe {
                     messages: probe.0,

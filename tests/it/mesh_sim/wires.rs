@@ -253,6 +253,12 @@ impl World {
                     "{peer} acknowledges {up_to}, saw {came:?}"
                 );
             }
+            Output::Transmit { link, bytes, .. } => {
+                let place: usize = String::from_utf8_lossy(&bytes).parse().expect("a number");
+                let message = self.said[place].clone();
+                self.transmit(agent, link, Frame::Message(message));
+            }
+            Output::Room { .. } => {}
             Output::Undelivered { from, to, .. } => {
                 assert!(from <= to);
                 self.faults.undelivered += 1;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use ifswarm::identity::{AgentId, LinkId, Session};
 use ifswarm::link::memory::{Chance, Conditions, Network};
-use ifswarm::mesh::{Config, Mesh, Neighbours, PeerState};
+use ifswarm::mesh::{Config, Mesh, Neighbours, OutboxLimits, PeerState};
 use ifswarm::message::{Destination, Timestamp};
 
 use super::faults::Faults;
@@ -62,6 +62,8 @@ pub(super) struct World {
     pub(super) notices: Network<Place, LinkId>,
     /// The greatest number that came to an agent in any of its runs, refused ones included.
     pub(super) came: BTreeMap<(usize, Stream), u64>,
+    /// All messages, by the number that the meshes keep in their place.
+    pub(super) said: Vec<Message>,
     pub(super) runs: u32,
     pub(super) dials: u64,
     pub(super) stormy: bool,
@@ -97,6 +99,7 @@ impl World {
             nodes: BTreeMap::new(),
             registered: BTreeMap::new(),
             came: BTreeMap::new(),
+            said: Vec::new(),
             runs: 0,
             dials: 0,
             stormy: false,
@@ -172,6 +175,8 @@ impl World {
             neighbours,
             reliable: self.shape.reliable,
             dial_timeout: Duration::from_secs(10),
+            outbox: OutboxLimits::default(),
+            durable: false,
             seed: self.chance.any(),
         };
         let mut mesh = Mesh::new(config, self.now);
@@ -349,10 +354,9 @@ impl World {
         let Some(node) = self.nodes.get_mut(&agent) else {
             return;
         };
-        let Ok(assigned) = node.mesh.assign(destination) else {
+        let Ok(assigned) = node.mesh.assign(destination, self.now) else {
             return;
         };
-        node.mesh.sent(destination, &assigned);
         let spoiled = self.stormy && self.chance.per_mille(30);
         self.faults.spoiled += u64::from(spoiled);
         let message = Message {
@@ -363,9 +367,10 @@ impl World {
             timestamp: wall,
             spoiled,
         };
-        for (_, link) in assigned.to {
-            self.transmit(agent, link, Frame::Message(message.clone()));
-        }
+        let place = self.said.len().to_string();
+        self.said.push(message);
+        node.mesh
+            .sent(destination, &assigned, &place.into(), self.now);
         self.drain(agent);
     }
 

@@ -1,0 +1,183 @@
+//! Sending from the caller's side: waiting for room, or for acknowledgements.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tokio::sync::watch;
+
+use super::core::{Core, Shared};
+use super::event::AgentEvent;
+use super::{Agent, Receipt, SendError, testimony};
+use crate::identity::AgentId;
+use crate::mesh::GivenBack;
+use crate::message::{Destination, Draft, Reason};
+use crate::outbox::Lost;
+
+/// Why a message was not acknowledged by all it was for.
+#[derive(Debug, thiserror::Error)]
+pub enum DeliveryError {
+    /// It was not sent.
+    #[error(transparent)]
+    Send(#[from] SendError),
+    /// A receiver refused it.
+    #[error("{peer} refused the message: {}", reason.as_str())]
+    Refused {
+        /// Who.
+        peer: AgentId,
+        /// Why.
+        reason: Reason,
+    },
+    /// It was given back.
+    #[error("{peer} did not acknowledge the message, and it was given back: {}", why.as_str())]
+    Undelivered {
+        /// Who did not acknowledge it.
+        peer: AgentId,
+        /// Why it is not kept any longer.
+        why: GivenBack,
+    },
+    /// This agent has ended, or its program fell too far behind in events.
+    #[error("the agent has ended before the message was acknowledged")]
+    Ended,
+}
+
+impl Agent {
+    /// Signs `draft`, witnesses it and keeps it for its receiver, or for every agent of the mesh if
+    /// its destination is `*`, until it is acknowledged. It goes out at once where a link is up,
+    /// and else when one is. Waits while as much is kept for a receiver as may be; with `*`, for
+    /// all of them.
+    ///
+    /// # Errors
+    /// [`SendError`]: nothing was sent.
+    pub async fn send(&self, draft: Draft) -> Result<Receipt, SendError> {
+        post(&self.shared, draft).await
+    }
+
+    /// As [`send`](Self::send), without waiting.
+    ///
+    /// # Errors
+    /// [`SendError`]: nothing was sent. [`Full`](crate::mesh::SendError::Full) where it would have
+    /// had to wait.
+    pub fn try_send(&self, draft: Draft) -> Result<Receipt, SendError> {
+        let sent = self.shared.enter(|core| core.send(draft));
+        sent.unwrap_or(Err(SendError::Ended))
+    }
+
+    /// As [`send`](Self::send), and waits until every receiver has acknowledged.
+    ///
+    /// # Errors
+    /// [`DeliveryError`]: the first that is heard of.
+    pub async fn send_acked(&self, draft: Draft) -> Result<Receipt, DeliveryError> {
+        let destination = draft.destination.clone();
+        // Before it is sent, so that nothing is missed.
+        let mut events = self.subscribe();
+        let receipt = self.send(draft).await?;
+        let number = receipt.sequence_num;
+        let mut open: BTreeSet<_> = receipt.to.iter().cloned().collect();
+        while !open.is_empty() {
+            match events.recv().await.ok_or(DeliveryError::Ended)? {
+                AgentEvent::Acked {
+                    peer,
+                    destination: to,
+                    up_to,
+                } if to == destination && up_to >= number => {
+                    open.remove(&peer);
+                }
+                AgentEvent::RefusedByPeer {
+                    peer,
+                    destination: to,
+                    sequence_num,
+                    reason,
+                } if to == destination && sequence_num == number => {
+                    return Err(DeliveryError::Refused { peer, reason });
+                }
+                AgentEvent::Undelivered {
+                    peer,
+                    destination: to,
+                    from,
+                    to: last,
+                    why,
+                } if to == destination && (from..=last).contains(&number) => {
+                    return Err(DeliveryError::Undelivered { peer, why });
+                }
+                _ => {}
+            }
+        }
+        Ok(receipt)
+    }
+}
+
+/// Sends a message once there is room for it.
+pub(super) async fn post(shared: &Shared, draft: Draft) -> Result<Receipt, SendError> {
+    let mut draft = Some(draft);
+    loop {
+        let tried = shared.enter(|core| {
+            let destination = &draft.as_ref().expect("it is sent once").destination;
+            match core.held_up(destination) {
+                Some(room) => Err(room),
+                None => Ok(core.send(draft.take().expect("it is sent once"))),
+            }
+        });
+        match tried.ok_or(SendError::Ended)? {
+            Ok(sent) => return sent,
+            // Whoever ends the agent lets go of the other end; then the next attempt says so.
+            Err(mut room) => {
+                let _ = room.changed().await;
+            }
+        }
+    }
+}
+
+/// Those who wait for room, by the peer they wait for.
+#[derive(Debug, Default)]
+pub(super) struct Rooms(BTreeMap<AgentId, watch::Sender<()>>);
+
+impl Rooms {
+    /// Tells when there is room for this peer.
+    fn wait_for(&mut self, peer: AgentId) -> watch::Receiver<()> {
+        let room = self.0.entry(peer).or_insert_with(|| watch::Sender::new(()));
+        room.subscribe()
+    }
+
+    /// There is.
+    pub(super) fn tell(&mut self, peer: &AgentId) {
+        // Whoever has to wait again makes it anew.
+        self.0.remove(peer);
+    }
+
+    /// Nobody waits any more.
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
+impl Core {
+    /// Messages of an earlier session, which nobody would take any more.
+    pub(super) fn tell_lost(&mut self, lost: &[Lost]) {
+        for Lost {
+            peer,
+            destination,
+            sequence_num,
+        } in lost
+        {
+            let range = (*sequence_num, *sequence_num);
+            let why = GivenBack::Superseded;
+            let entry = testimony::undelivered(peer, destination, range, why, self.wall);
+            self.testify(entry);
+        }
+        if !lost.is_empty() {
+            tracing::warn!(agent = %self.me, messages = lost.len(), reason = GivenBack::Superseded.as_str(), "messages that were kept in the outbox are given up");
+        }
+    }
+
+    /// What a message to `destination` has to wait for, if it does.
+    fn held_up(&mut self, destination: &Destination) -> Option<watch::Receiver<()>> {
+        match self.mesh.assign(destination, self.now) {
+            Err(crate::mesh::SendError::Full { peer }) => Some(self.rooms.wait_for(peer)),
+            // Nothing is kept on an unreliable channel: the link's queue is what fills up.
+            Ok(assigned) if !self.reliable => {
+                let links = assigned.to.iter().filter_map(|peer| self.link_to(peer));
+                links.filter_map(|link| link.way.drained()).next()
+            }
+            _ => None,
+        }
+    }
+}

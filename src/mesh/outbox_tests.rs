@@ -1,0 +1,249 @@
+//! The rules about what is kept for peers that are away, or slow, as seen from outside.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::tests::{Bench, FIRST, SECOND, config, id, link, session, to, transmitted, wall};
+use super::*;
+use crate::message::Reason;
+
+/// Keeps three messages for ten minutes.
+fn small() -> Bench {
+    Bench::of(Config {
+        outbox: OutboxLimits {
+            messages: 3,
+            bytes: 1000,
+            keep: 600 * SECOND,
+        },
+        ..config(true)
+    })
+}
+
+fn full() -> Result<Assigned, SendError> {
+    Err(SendError::Full { peer: id("a") })
+}
+
+fn given_back(outputs: &[Output]) -> Vec<(u64, GivenBack)> {
+    let given = outputs.iter().filter_map(|output| match output {
+        Output::Undelivered { from, why, .. } => Some((*from, *why)),
+        _ => None,
+    });
+    given.collect()
+}
+
+fn room(outputs: &[Output]) -> bool {
+    outputs.contains(&Output::Room { peer: id("a") })
+}
+
+#[test]
+fn who_sends_to_a_slow_peer_waits_until_it_acknowledges() {
+    let mut bench = small();
+    bench.up(5, 1);
+    for _ in 0..3 {
+        bench.sends("a");
+    }
+    assert_eq!(bench.takes("a"), full());
+    assert_eq!(bench.takes("*"), full());
+    bench.outputs();
+    bench.mesh.ack(link(1), session(1), &to("a"), 1, bench.now);
+    assert!(room(&bench.outputs()));
+    bench.sends("a");
+    assert_eq!(bench.takes("a"), full());
+}
+
+#[test]
+fn bytes_are_bounded_too() {
+    let mut bench = small();
+    bench.up(5, 1);
+    let assigned = bench.takes("a").unwrap();
+    let bytes = Bytes::from(vec![b'x'; 1000]);
+    bench.mesh.sent(&to("a"), &assigned, &bytes, bench.now);
+    assert_eq!(bench.takes("a"), full());
+}
+
+#[test]
+fn for_a_peer_that_stays_away_the_oldest_are_given_back() {
+    let mut bench = small();
+    bench.up(5, 1);
+    bench.mesh.link_closed(link(1), bench.now);
+    bench.outputs();
+    for destination in ["a", "*", "a"] {
+        bench.sends(destination);
+        bench.now += Duration::from_millis(1);
+    }
+    assert_eq!(bench.takes("a"), full(), "it may be back at once");
+    assert!(!room(&bench.wait(59 * SECOND)));
+    assert_eq!(bench.takes("a"), full());
+    assert!(room(&bench.wait(2 * SECOND)), "nobody waits any longer");
+    bench.sends("a");
+    assert_eq!(given_back(&bench.outputs()), [(1, GivenBack::Full)]);
+    bench.sends("*");
+    assert_eq!(given_back(&bench.outputs()), [(1, GivenBack::Full)]);
+    bench.offer("a", 5, 2).unwrap();
+    let outputs = bench.greet("a", 5, link(2), FIRST);
+    assert_eq!(transmitted(&outputs, 2), ["a 2", "a 3", "* 2"]);
+}
+
+#[test]
+fn what_is_too_old_is_given_back() {
+    let mut bench = small();
+    bench.up(5, 1);
+    bench.mesh.link_closed(link(1), bench.now);
+    bench.outputs();
+    bench.sends("a");
+    let start = bench.now;
+    bench.wait(300 * SECOND);
+    bench.sends("a");
+    let early = bench.wait(299 * SECOND);
+    assert_eq!(given_back(&early), []);
+    let outputs = bench.wait(2 * SECOND);
+    assert_eq!(given_back(&outputs), [(1, GivenBack::Expired)]);
+    assert!(bench.now - start < 602 * SECOND);
+    bench.wait(400 * SECOND);
+    assert!(bench.mesh.peers().all(|peer| peer.unacked == 0));
+}
+
+#[test]
+fn an_agent_that_leaves_gives_back_what_was_not_acknowledged() {
+    let mut bench = small();
+    bench.up(5, 1);
+    bench.sends("a");
+    let farewells = bench.mesh.leave(bench.now);
+    assert_eq!(farewells[0].last.direct, Some(1), "it may still come");
+    assert_eq!(given_back(&bench.outputs()), [(1, GivenBack::Left)]);
+}
+
+#[test]
+fn one_that_never_fits_is_given_back() {
+    let mut bench = small();
+    bench.up(5, 1);
+    bench.sends("a");
+    bench.mesh.give_up(&id("a"), &to("a"), 1);
+    bench.mesh.give_up(&id("a"), &to("a"), 1);
+    let outputs = bench.outputs();
+    assert_eq!(given_back(&outputs), [(1, GivenBack::TooLarge)]);
+}
+
+#[test]
+fn nothing_is_kept_for_one_that_left_or_was_never_here() {
+    let mut bench = small();
+    let nobody = Err(SendError::NotConnected { peer: id("a") });
+    assert_eq!(bench.takes("a"), nobody);
+    bench.up(5, 1);
+    bench.mesh.goodbye(link(1), Last::default(), bench.now);
+    bench.wait(3 * SECOND);
+    assert_eq!(bench.takes("a"), nobody);
+    assert_eq!(bench.takes("*"), Err(SendError::NoPeers));
+}
+
+#[test]
+fn on_an_unreliable_channel_nothing_is_kept() {
+    let mut bench = Bench::new(false);
+    bench.up(5, 1);
+    bench.sends("a");
+    bench.mesh.link_closed(link(1), bench.now);
+    bench.outputs();
+    let nobody = Err(SendError::NotConnected { peer: id("a") });
+    assert_eq!(bench.takes("a"), nobody);
+    bench.offer("a", 5, 2).unwrap();
+    let outputs = bench.greet("a", 5, link(2), FIRST);
+    assert!(transmitted(&outputs, 2).is_empty());
+}
+
+// Over a restart.
+
+#[test]
+fn an_agent_that_comes_back_sends_what_it_kept_and_takes_nothing_twice() {
+    let mut bench = Bench::of(Config {
+        durable: true,
+        ..config(true)
+    });
+    let kept = |number| (number, Duration::ZERO, Bytes::from(format!("a {number}")));
+    let remembered = Remembered {
+        peer: id("a"),
+        sent: Lanes {
+            direct: RememberedSent {
+                greatest: 4,
+                kept: vec![kept(2), kept(4)],
+            },
+            all: RememberedSent::default(),
+        },
+        seen: Some((
+            session(5),
+            Lanes {
+                direct: Some(7),
+                all: None,
+            },
+        )),
+    };
+    bench.mesh.remember(9, vec![remembered], bench.now);
+    assert!(bench.sends("a").sequence_num > 4);
+    assert!(bench.sends("*").sequence_num > 9);
+
+    assert_eq!(
+        bench.offer("a", 4, 1),
+        Err(crate::message::SdpReason::OlderSession)
+    );
+    bench.offer("a", 5, 2).unwrap();
+    let outputs = bench.greet("a", 5, link(2), Lanes { direct: 3, all: 1 });
+    let hello = Output::SendHello {
+        link: link(2),
+        next: Lanes { direct: 8, all: 1 },
+    };
+    assert!(outputs.contains(&hello), "{outputs:?}");
+    assert_eq!(transmitted(&outputs, 2)[0], "a 4");
+
+    let (a, me) = (id("a"), to("m"));
+    let header = |sequence_num| Header {
+        source: &a,
+        session: session(5),
+        destination: &me,
+        sequence_num,
+        timestamp: wall(0),
+    };
+    assert_eq!(bench.accept(2, &header(7)), Err(Reason::Replayed));
+    assert_eq!(bench.accept(2, &header(8)), Ok(()));
+}
+
+#[test]
+fn a_durable_mesh_acknowledges_only_what_is_in_safe_hands() {
+    let mut bench = Bench::of(Config {
+        durable: true,
+        ..config(true)
+    });
+    bench.up(5, 1);
+    let (a, me) = (id("a"), to("m"));
+    for sequence_num in [1, 2] {
+        let header = Header {
+            source: &a,
+            session: session(5),
+            destination: &me,
+            sequence_num,
+            timestamp: wall(0),
+        };
+        assert_eq!(bench.accept(1, &header), Ok(()));
+    }
+    let acks = |outputs: &[Output]| -> Vec<u64> {
+        let acks = outputs.iter().filter_map(|output| match output {
+            Output::SendAck { up_to, .. } => Some(*up_to),
+            _ => None,
+        });
+        acks.collect()
+    };
+    assert!(acks(&bench.wait(SECOND)).is_empty());
+    let now = bench.now;
+    let taken = bench.mesh.taken(&a, session(5), &me, 1, now);
+    assert_eq!(taken, Some(1));
+    assert_eq!(acks(&bench.wait(SECOND)), [1]);
+    // A lost link before the second is taken: it is asked for again, and is a duplicate then.
+    bench.mesh.link_closed(link(1), bench.now);
+    bench.outputs();
+    bench.offer("a", 5, 2).unwrap();
+    let outputs = bench.greet("a", 5, link(2), FIRST);
+    let hello = Output::SendHello {
+        link: link(2),
+        next: Lanes { direct: 2, all: 1 },
+    };
+    assert!(outputs.contains(&hello), "{outputs:?}");
+}

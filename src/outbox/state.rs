@@ -1,0 +1,262 @@
+//! What the records of a journal add up to. Pure.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::record::Record;
+use crate::identity::{AgentId, Session};
+use crate::mesh::{Lanes, Remembered, RememberedSent};
+use crate::message::{Destination, Timestamp};
+
+/// The state of an agent's messages.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct State {
+    /// The greatest number used under `*`.
+    used: u64,
+    peers: BTreeMap<AgentId, Peer>,
+    /// Bytes of the messages that are kept, each receiver's counted by itself.
+    kept_bytes: usize,
+}
+
+/// One peer.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Peer {
+    sent: Lanes<Sent>,
+    seen: Option<(Session, Lanes<Option<u64>>)>,
+}
+
+/// What was meant for a peer under one destination.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Sent {
+    greatest: u64,
+    kept: BTreeMap<u64, Kept>,
+}
+
+/// A message that is not settled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Kept {
+    at: i64,
+    bytes: Bytes,
+}
+
+impl State {
+    /// Takes a record in; the first line of a journal is none of its business.
+    pub(super) fn apply(&mut self, record: &Record<'_>) {
+        match record {
+            Record::Opened { .. } => {}
+            Record::Broadcasts { used } => self.used = self.used.max(*used),
+            Record::Peer { peer, direct, all } => {
+                let sent = &mut self.peer(peer).sent;
+                sent.direct.greatest = sent.direct.greatest.max(*direct);
+                sent.all.greatest = sent.all.greatest.max(*all);
+            }
+            Record::Accepted {
+                to,
+                destination,
+                sequence_num,
+                at,
+                message,
+            } => {
+                let bytes = Bytes::copy_from_slice(message.as_bytes());
+                self.accepted(to, destination, *sequence_num, *at, &bytes);
+            }
+            Record::Settled {
+                peer,
+                destination,
+                from,
+                to,
+            } => self.settled(peer, destination, (*from, *to)),
+            Record::Seen {
+                peer,
+                session,
+                to_all,
+                up_to,
+            } => self.seen(peer, *session, *to_all, *up_to),
+        }
+    }
+
+    /// A message was accepted for these.
+    pub(super) fn accepted(
+        &mut self,
+        to: &[AgentId],
+        destination: &Destination,
+        number: u64,
+        at: i64,
+        bytes: &Bytes,
+    ) {
+        if *destination == Destination::All {
+            self.used = self.used.max(number);
+        }
+        for peer in to {
+            let sent = self.peer(peer).lane(destination);
+            sent.greatest = sent.greatest.max(number);
+            let bytes = bytes.clone();
+            sent.kept.insert(number, Kept { at, bytes });
+        }
+        self.kept_bytes += to.len() * bytes.len();
+    }
+
+    /// These are settled.
+    pub(super) fn settled(&mut self, peer: &AgentId, to: &Destination, (from, up_to): (u64, u64)) {
+        let kept = &mut self.peer(peer).lane(to).kept;
+        let mut freed = 0;
+        // Mostly the oldest, a few at a time.
+        while let Some((number, kept_one)) = kept.range(from..).next()
+            && *number <= up_to
+        {
+            let number = *number;
+            freed += kept_one.bytes.len();
+            kept.remove(&number);
+        }
+        self.kept_bytes -= freed;
+    }
+
+    /// Messages of a peer are in the hands of the program.
+    pub(super) fn seen(&mut self, peer: &AgentId, session: Session, to_all: bool, up_to: u64) {
+        let seen = &mut self.peer(peer).seen;
+        if seen.is_none_or(|(known, _)| known < session) {
+            *seen = Some((session, Lanes::default()));
+        }
+        if let Some((known, lanes)) = seen
+            && *known == session
+        {
+            let lane = match to_all {
+                true => &mut lanes.all,
+                false => &mut lanes.direct,
+            };
+            *lane = (*lane).max(Some(up_to));
+        }
+    }
+
+    /// Whether this peer is known.
+    pub(super) fn knows(&self, peer: &AgentId) -> bool {
+        self.peers.contains_key(peer)
+    }
+
+    /// A peer belongs to the mesh.
+    pub(super) fn meet(&mut self, peer: &AgentId) {
+        self.peer(peer);
+    }
+
+    /// Another session begins: nothing was sent in it. Returns what was not settled: peer, to
+    /// everybody or not, number.
+    pub(super) fn forget_sent(&mut self) -> Vec<(AgentId, bool, u64)> {
+        self.used = 0;
+        self.kept_bytes = 0;
+        let mut lost = Vec::new();
+        for (id, peer) in &mut self.peers {
+            let Lanes { direct, all } = std::mem::take(&mut peer.sent);
+            lost.extend(direct.kept.into_keys().map(|n| (id.clone(), false, n)));
+            lost.extend(all.kept.into_keys().map(|n| (id.clone(), true, n)));
+        }
+        lost
+    }
+
+    /// As the mesh takes it up at `now`.
+    pub(super) fn remembered(&self, now: Timestamp) -> (u64, Vec<Remembered>) {
+        let lane = |sent: &Sent| RememberedSent {
+            greatest: sent.greatest,
+            kept: sent
+                .kept
+                .iter()
+                .map(|(number, kept)| {
+                    // A clock that was put back makes nothing older than it is.
+                    let age = u64::try_from(now.unix_ms() - kept.at).unwrap_or(0);
+                    (*number, Duration::from_millis(age), kept.bytes.clone())
+                })
+                .collect(),
+        };
+        let peers = self.peers.iter().map(|(id, peer)| Remembered {
+            peer: id.clone(),
+            sent: Lanes {
+                direct: lane(&peer.sent.direct),
+                all: lane(&peer.sent.all),
+            },
+            seen: peer.seen,
+        });
+        (self.used, peers.collect())
+    }
+
+    /// How long a journal of this state alone would be, roughly.
+    pub(super) fn live_bytes(&self) -> usize {
+        self.kept_bytes + self.peers.len() * BYTES_PER_PEER
+    }
+
+    /// The records of a journal of this state alone, as lines.
+    pub(super) fn write(&self, lines: &mut Vec<u8>) {
+        Record::Broadcasts { used: self.used }.write(lines);
+        let mut broadcasts: BTreeMap<u64, (&Kept, Vec<AgentId>)> = BTreeMap::new();
+        for (id, peer) in &self.peers {
+            let Lanes { direct, all } = &peer.sent;
+            let record = Record::Peer {
+                peer: Cow::Borrowed(id),
+                direct: direct.greatest,
+                all: all.greatest,
+            };
+            record.write(lines);
+            let to_it = Destination::Agent(id.clone());
+            for (number, kept) in &direct.kept {
+                kept.record(std::slice::from_ref(id), &to_it, *number)
+                    .write(lines);
+            }
+            for (number, kept) in &all.kept {
+                let (_, to) = broadcasts.entry(*number).or_insert((kept, Vec::new()));
+                to.push(id.clone());
+            }
+            let Some((session, seen)) = peer.seen else {
+                continue;
+            };
+            for (to_all, up_to) in [(false, seen.direct), (true, seen.all)] {
+                if let Some(up_to) = up_to {
+                    let peer = Cow::Borrowed(id);
+                    let record = Record::Seen {
+                        peer,
+                        session,
+                        to_all,
+                        up_to,
+                    };
+                    record.write(lines);
+                }
+            }
+        }
+        for (number, (kept, to)) in broadcasts {
+            kept.record(&to, &Destination::All, number).write(lines);
+        }
+    }
+
+    fn peer(&mut self, id: &AgentId) -> &mut Peer {
+        self.peers.entry(id.clone()).or_default()
+    }
+}
+
+impl Peer {
+    fn lane(&mut self, destination: &Destination) -> &mut Sent {
+        match destination {
+            Destination::All => &mut self.sent.all,
+            Destination::Agent(_) => &mut self.sent.direct,
+        }
+    }
+}
+
+impl Kept {
+    fn record<'a>(
+        &'a self,
+        to: &'a [AgentId],
+        destination: &'a Destination,
+        sequence_num: u64,
+    ) -> Record<'a> {
+        Record::Accepted {
+            to: Cow::Borrowed(to),
+            destination: Cow::Borrowed(destination),
+            sequence_num,
+            at: self.at,
+            message: String::from_utf8_lossy(&self.bytes),
+        }
+    }
+}
+
+/// Its records without messages.
+const BYTES_PER_PEER: usize = 512;

@@ -1,0 +1,231 @@
+//! Journals on a real disk: what a crash at any byte leaves behind.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::*;
+use crate::identity::{AgentId, KeyPair, Session, SwarmName};
+use crate::mesh::Remembered;
+use crate::message::{Destination, Timestamp};
+
+struct Desk {
+    folder: tempfile::TempDir,
+    swarm: SwarmName,
+    me: AgentId,
+    key: KeyPair,
+}
+
+impl Desk {
+    fn new() -> Self {
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+            swarm: "five".parse().unwrap(),
+            me: id("me"),
+            key: KeyPair::from_secret(&[7; 32]),
+        }
+    }
+
+    fn owner(&self) -> Owner<'_> {
+        Owner {
+            agent_id: &self.me,
+            swarm: &self.swarm,
+            public_key: self.key.public_key(),
+        }
+    }
+
+    fn open(&self) -> Journal {
+        self.try_open().unwrap()
+    }
+
+    fn try_open(&self) -> Result<Journal, JournalError> {
+        Journal::open(self.folder.path(), self.owner(), session(9))
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.path().join("five/me/journal.jsonl")
+    }
+}
+
+fn id(name: &str) -> AgentId {
+    name.parse().unwrap()
+}
+
+fn to(name: &str) -> Destination {
+    name.parse().unwrap()
+}
+
+fn session(n: u64) -> Session {
+    Session::new(n, [0; 10])
+}
+
+fn at(ms: i64) -> Timestamp {
+    Timestamp::from_unix_ms(ms)
+}
+
+fn message(n: u64) -> Bytes {
+    Bytes::from(format!("{{\"text\":\"\\\"{n}\\\" é\"}}"))
+}
+
+fn numbers(peer: &Remembered) -> (Vec<u64>, Vec<u64>) {
+    let of = |kept: &[(u64, Duration, Bytes)]| kept.iter().map(|(n, ..)| *n).collect();
+    (of(&peer.sent.direct.kept), of(&peer.sent.all.kept))
+}
+
+/// Some of everything.
+fn live(journal: &mut Journal) {
+    journal.met(&id("b"));
+    for n in 1..=3 {
+        journal.accepted(&[id("b")], &to("b"), n, at(1000), &message(n));
+    }
+    journal.accepted(&[id("b"), id("c")], &to("*"), 1, at(2000), &message(10));
+    journal.settled(&id("b"), &to("b"), 0, 1);
+    journal.settled(&id("b"), &to("b"), 3, 3);
+    journal.settled(&id("c"), &to("*"), 0, 1);
+    journal.seen(&id("b"), session(4), false, 6);
+    journal.seen(&id("b"), session(5), false, 2);
+    journal.seen(&id("b"), session(5), true, 8);
+    journal.seen(&id("b"), session(4), false, 7);
+    journal.commit().unwrap();
+}
+
+fn check(journal: &Journal) {
+    let (used, peers) = journal.remembered(at(5000));
+    assert_eq!(used, 1);
+    let [b, c] = &peers[..] else {
+        panic!("{peers:?}");
+    };
+    assert_eq!(numbers(b), (vec![2], vec![1]));
+    assert_eq!(numbers(c), (vec![], vec![]));
+    assert_eq!((b.sent.direct.greatest, b.sent.all.greatest), (3, 1));
+    assert_eq!(c.sent.all.greatest, 1);
+    let (number, age, bytes) = &b.sent.direct.kept[0];
+    assert_eq!((*number, age.as_secs()), (2, 4));
+    assert_eq!(*bytes, message(2), "byte for byte");
+    let (seen, lanes) = b.seen.unwrap();
+    assert_eq!(
+        (seen, lanes.direct, lanes.all),
+        (session(5), Some(2), Some(8))
+    );
+    assert_eq!(c.seen, None);
+}
+
+#[test]
+fn what_was_kept_is_there_again_in_the_same_session() {
+    let desk = Desk::new();
+    let mut journal = desk.open();
+    live(&mut journal);
+    check(&journal);
+    drop(journal);
+    let again = Journal::open(desk.folder.path(), desk.owner(), session(77)).unwrap();
+    assert_eq!(again.session(), session(9));
+    check(&again);
+}
+
+#[test]
+fn a_crash_at_any_byte_loses_the_torn_line_and_no_other() {
+    let desk = Desk::new();
+    live(&mut desk.open());
+    let whole = fs::read(desk.file()).unwrap();
+    for length in 0..whole.len() {
+        fs::write(desk.file(), &whole[..length]).unwrap();
+        let journal = desk.open();
+        let lines = whole[..length].iter().filter(|b| **b == b'\n').count();
+        if lines > 0 {
+            let kept = fs::read(desk.file()).unwrap();
+            assert!(whole.starts_with(&kept) && kept.ends_with(b"\n"));
+            assert_eq!(kept.iter().filter(|b| **b == b'\n').count(), lines);
+        }
+        drop(journal);
+    }
+}
+
+#[test]
+fn a_journal_is_rewritten_before_it_is_much_longer_than_what_it_says() {
+    let desk = Desk::new();
+    let mut journal = desk.open();
+    live(&mut journal);
+    let longest = (1..=20_000)
+        .map(|n| {
+            let n = 100 + n;
+            journal.accepted(&[id("c")], &to("c"), n, at(n as i64), &message(n));
+            journal.settled(&id("c"), &to("c"), 0, n);
+            journal.commit().unwrap();
+            fs::metadata(desk.file()).unwrap().len()
+        })
+        .max()
+        .unwrap();
+    assert!(longest < 2 * 1024 * 1024, "{longest}");
+    drop(journal);
+    let again = desk.open();
+    let (_, peers) = again.remembered(at(5000));
+    assert_eq!(numbers(&peers[0]), (vec![2], vec![1]));
+    assert_eq!(peers[1].sent.direct.greatest, 20_100);
+    assert_eq!(numbers(&peers[1]), (vec![], vec![]));
+}
+
+#[test]
+fn another_session_gives_back_what_was_kept_and_remembers_what_was_seen() {
+    let desk = Desk::new();
+    let mut journal = desk.open();
+    live(&mut journal);
+    let lost = journal.renew(session(20)).unwrap();
+    let lost: Vec<_> = lost
+        .iter()
+        .map(|lost| (lost.destination.as_str(), lost.sequence_num))
+        .collect();
+    assert_eq!(lost, [("b", 2), ("*", 1)]);
+    drop(journal);
+    let again = desk.open();
+    assert_eq!(again.session(), session(20));
+    let (used, peers) = again.remembered(at(0));
+    assert_eq!((used, peers[0].sent.direct.greatest), (0, 0));
+    assert!(peers[0].seen.is_some());
+}
+
+#[test]
+fn refuses_what_is_in_use_anothers_or_damaged() {
+    let desk = Desk::new();
+    let journal = desk.open();
+    let err = desk.try_open().unwrap_err();
+    assert!(err.to_string().contains("in use by process"), "{err}");
+    drop(journal);
+
+    let owner = Owner {
+        public_key: KeyPair::from_secret(&[8; 32]).public_key(),
+        ..desk.owner()
+    };
+    let err = Journal::open(desk.folder.path(), owner, session(9)).unwrap_err();
+    assert!(err.to_string().contains("opened for key"), "{err}");
+
+    let text = fs::read_to_string(desk.file()).unwrap();
+    for (broken, said) in [
+        (
+            text.replace("\"version\":1", "\"version\":2"),
+            "found version 2",
+        ),
+        (format!("{text}{text}"), "opened twice"),
+        (
+            text.lines().last().unwrap().to_owned() + "\n",
+            "expected `opened` first",
+        ),
+        (format!("{text}nonsense\n{{}}\n"), "journal.jsonl:3"),
+    ] {
+        fs::write(desk.file(), &broken).unwrap();
+        let err = desk.try_open().unwrap_err();
+        assert!(err.to_string().contains(said), "{err}");
+        assert_eq!(fs::read_to_string(desk.file()).unwrap(), broken);
+    }
+}
+
+#[test]
+fn a_folder_that_cannot_be_made_is_named() {
+    let desk = Desk::new();
+    let file = desk.folder.path().join("file");
+    fs::write(&file, "").unwrap();
+    let err = Journal::open(&file, desk.owner(), session(9)).unwrap_err();
+    assert!(err.to_string().contains("choose an outbox folder"), "{err}");
+    assert!(Path::new(&file).is_file());
+}
