@@ -11,6 +11,7 @@
 
 mod asking;
 mod builder;
+mod conditions;
 mod control;
 mod conversations;
 mod converse;

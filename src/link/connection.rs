@@ -18,9 +18,9 @@ use webrtc::peer_connection::{
 use super::endpoint::Endpoint;
 use super::events::{CandidateLine, Handler, LinkEvents};
 use super::files::{FILES, FileChannel};
-use super::port::Seat;
 use super::runtime::{ConnectionRuntime, Hurry};
 use super::sdp;
+use super::seat::Seat;
 use crate::identity::AgentId;
 use crate::message::one_line;
 
@@ -248,7 +248,7 @@ impl Link {
             .with_setting_engine(endpoint.settings(ufrag, password))
             .with_runtime(Arc::new(runtime))
             .with_handler(Arc::new(handler))
-            .with_udp_addrs(endpoint.believed_addresses())
+            .with_udp_addrs(seat.believed_addresses())
             .with_data_channel_send_buffer_limit(SEND_BUFFER)
             .build()
             .await;

@@ -14,9 +14,11 @@ use webrtc::peer_connection::{
     SettingEngineBuilder,
 };
 
+use super::conditions::{PathConditions, PathCounts};
 use super::connection::{Link, LinkError};
 use super::events::LinkEvents;
-use super::port::{BindFailed, Port, Seat};
+use super::port::{BindFailed, Port};
+use super::seat::Seat;
 use crate::identity::AgentId;
 
 /// What an [`Endpoint`] is made of.
@@ -184,6 +186,20 @@ impl Endpoint {
         self.0.granted
     }
 
+    /// Makes the path to `peer` bad, in the direction of sending, or good again: for the links
+    /// there are and those made later. A tool for tests and chaos.
+    ///
+    /// New conditions begin anew from their seed. What was delayed still goes out as it was
+    /// decided, unless they cut the path.
+    pub fn condition(&self, peer: &AgentId, conditions: Option<PathConditions>) {
+        self.0.port.conditioner().set(peer, conditions);
+    }
+
+    /// What became of the datagrams to `peer` while its path had conditions, in all.
+    pub fn path_counts(&self, peer: &AgentId) -> PathCounts {
+        self.0.port.conditioner().counts(peer)
+    }
+
     /// Stops reading. Links that still live go down.
     pub async fn close(&self) {
         self.0.port.close().await;
@@ -200,11 +216,6 @@ impl Endpoint {
     /// Whether all candidates are known at once, without asking a server.
     pub(super) fn gathers_at_once(&self) -> bool {
         self.0.config.ice_servers.is_empty()
-    }
-
-    pub(super) fn believed_addresses(&self) -> Vec<SocketAddr> {
-        let addresses = self.0.config.addresses.iter();
-        addresses.map(|ip| SocketAddr::new(*ip, 0)).collect()
     }
 
     pub(super) fn configuration(&self) -> RTCConfiguration {

@@ -12,9 +12,9 @@ use webrtc::peer_connection::{
     RTCPeerConnectionIceEvent, RTCPeerConnectionState,
 };
 
-use super::port::Seat;
 use super::runtime::Hurry;
 use super::sdp;
+use super::seat::Seat;
 
 /// What happens on a link, in order per channel.
 pub struct LinkEvents {

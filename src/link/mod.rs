@@ -14,6 +14,8 @@
 //!    └─ answer(offer)  -> Link, LinkEvents, answer
 //! ```
 
+mod conditioner;
+mod conditions;
 mod connection;
 mod demux;
 mod endpoint;
@@ -24,7 +26,10 @@ pub mod memory;
 mod port;
 mod runtime;
 mod sdp;
+mod seat;
+mod socket;
 
+pub use conditions::{PathConditions, PathCounts};
 pub use connection::{Link, LinkError, Path};
 pub use endpoint::{BindError, ChannelOptions, ENOUGH_BUFFER, Endpoint, EndpointConfig, IceServer};
 pub use events::{CandidateLine, LinkEvent, LinkEvents};

@@ -14,7 +14,7 @@ use webrtc::runtime::{
     TokioRuntime,
 };
 
-use super::port::Seat;
+use super::seat::Seat;
 
 /// The runtime of one connection.
 #[derive(Debug)]

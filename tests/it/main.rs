@@ -7,6 +7,7 @@
 mod admission;
 mod adversary;
 mod agent_mcp;
+mod bad_paths;
 mod certificates;
 mod cli;
 mod cli_checkpoints;
