@@ -126,6 +126,8 @@ pub enum Order {
         peer: AgentId,
         /// None: as it is.
         path: Option<Conditions>,
+        /// What chance starts from.
+        seed: u64,
     },
     /// The wall clock is off by so many milliseconds.
     Clock(i64),
@@ -204,6 +206,7 @@ mod tests {
             Order::Conditions {
                 peer: "legal".parse().unwrap(),
                 path: Conditions::named("satellite"),
+                seed: 1,
             },
             Order::Clock(-3_600_000),
             Order::Vitals(7),

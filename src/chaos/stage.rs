@@ -57,6 +57,8 @@ pub(super) struct Stage<'a> {
     pub(super) asked: BTreeMap<(Lane, u64), Instant>,
     pub(super) round_trips: Latencies,
     pub(super) struck: u64,
+    /// How often conditions were told.
+    turn: u64,
     pub(super) deaths: Vec<String>,
     /// When the faults' time began.
     pub(super) begun: Instant,
@@ -142,6 +144,7 @@ impl<'a> Stage<'a> {
             asked: BTreeMap::new(),
             round_trips: Latencies::new(),
             struck: 0,
+            turn: 0,
             deaths: Vec::new(),
             begun: Instant::now(),
             due: BTreeMap::new(),
@@ -349,9 +352,12 @@ impl<'a> Stage<'a> {
             if told.unwrap_or_default() == path {
                 continue;
             }
+            self.turn += 1;
             let order = Order::Conditions {
                 peer: self.agents[peer].id.clone(),
                 path: (!path.are_calm()).then_some(path),
+                // Each path has its own luck, and it changes with what befalls it.
+                seed: self.options.seed ^ ((agent as u64) << 32) ^ ((peer as u64) << 16) ^ self.turn,
             };
             self.order(agent, &order);
         }

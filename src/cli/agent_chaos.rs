@@ -1,14 +1,16 @@
 //! `agent --chaos`: orders of `ifswarm chaos` among the drafts. An order is obeyed at once, however
 //! many drafts wait before it for a link that is cut.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 
 use super::agent_lines::Input;
 use super::agent_pipes::Told;
 use crate::agent::Observer;
-use crate::chaos::{Order, Vitals};
+use crate::chaos::{Order, Struck, Vitals};
+use crate::link::PathConditions;
 
 /// The inputs that are no orders. Orders are obeyed as they are read.
 pub(super) fn obeying(
@@ -51,17 +53,36 @@ fn order_of(input: &Input) -> Option<Order> {
 
 async fn obey(agent: &Observer, order: Order, lines: &mpsc::Sender<Told>) {
     match order {
-        Order::Conditions { peer, path } => {
-            tracing::debug!(%peer, ?path, "the path is as told");
+        Order::Conditions { peer, path, seed } => {
+            let path = path.map(|path| PathConditions {
+                delay: Duration::from_micros(path.delay_us),
+                jitter: Duration::from_micros(path.jitter_us),
+                loss_per_mille: path.loss_per_mille.into(),
+                duplicate_per_mille: path.duplicate_per_mille.into(),
+                reorder_per_mille: path.reorder_per_mille.into(),
+                rate: path.rate,
+                cut: path.cut,
+                seed,
+            });
+            agent.condition(&peer, path);
         }
         Order::Clock(by_ms) => agent.set_clock_off(by_ms),
         Order::Vitals(tag) => {
-            let held = agent.held();
+            let counted = agent.counted();
+            let paths = agent.path_counts().into_iter().map(|(peer, counts)| {
+                let struck = Struck {
+                    dropped: counts.dropped,
+                    delayed: counts.delayed,
+                    duplicated: counts.duplicated,
+                    reordered: counts.reordered,
+                };
+                (peer, struck)
+            });
             let vitals = Vitals {
                 tag,
-                paths: BTreeMap::new(),
-                tasks: held.tasks as u64,
-                links: held.links as u64,
+                paths: paths.collect(),
+                tasks: counted.tasks as u64,
+                links: counted.links as u64,
             };
             let _ = lines.send(vitals.line().into()).await;
         }

@@ -84,4 +84,4 @@ fn any_seed() -> anyhow::Result<u64> {
 }
 
 /// Whether `agent` keeps an outbox on the disk, so that nothing is lost when it is killed.
-const OUTBOX: bool = false;
+const OUTBOX: bool = true;
