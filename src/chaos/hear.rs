@@ -63,7 +63,10 @@ impl Stage<'_> {
                 }
             }
             Said::Refused { id, peer, reason } => {
-                let id = format!("{}: {id} refused by {peer}: {reason}", self.agents[agent].id);
+                let id = format!(
+                    "{}: {id} refused by {peer}: {reason}",
+                    self.agents[agent].id
+                );
                 self.deaths.push(id);
             }
             Said::Error { line, message } => self.hear_error(agent, life, line, &message),
@@ -157,8 +160,10 @@ impl Stage<'_> {
             let how = how.map_or_else(|| "its output closed".into(), |how| how.to_string());
             let log = self.place.log(self.agents[agent].id.as_str());
             let id = &self.agents[agent].id;
-            self.deaths
-                .push(format!("{id} has ended by itself ({how}): see {}", log.display()));
+            self.deaths.push(format!(
+                "{id} has ended by itself ({how}): see {}",
+                log.display()
+            ));
         }
         self.agents[agent].process = None;
         self.at(at + PAUSE, Due::Start(Who::Agent(agent)));
@@ -189,7 +194,10 @@ impl Stage<'_> {
         message.fill = "x".repeat(self.scenario.traffic.payload);
         let line = draft(&self.agents[lane.1].id, lane.1, &message);
         let actor = &mut self.agents[lane.0];
-        let written = actor.process.as_mut().and_then(|process| process.write(line));
+        let written = actor
+            .process
+            .as_mut()
+            .and_then(|process| process.write(line));
         if let Some(line) = written {
             self.ledger.offer(&lane);
             actor.drafts.insert((actor.life, line), (lane.1, message.n));

@@ -5,7 +5,7 @@
 //! it answered is *doubtful*: it may arrive once, or never. Whatever arrives must arrive once, and
 //! after all that was offered before it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
@@ -24,6 +24,10 @@ struct Lane {
     /// Delivered before the receipt of the sender was read.
     early: BTreeMap<u64, ()>,
     last_delivered: u64,
+    /// Offered when the receiver last began without any memory: these may come to it again,
+    before: u64,
+    /// once each.
+    again: BTreeSet<u64>,
     sums: Sums,
 }
 
@@ -38,6 +42,8 @@ enum State {
     Refused,
     /// Accepted, and given back as undelivered: nothing was dropped in silence, but it never came.
     GivenBack,
+    /// Accepted, and nobody need deliver it any more.
+    Forgiven,
 }
 
 /// Counts of messages.
@@ -99,7 +105,7 @@ impl<K: Ord + Clone> Ledger<K> {
                 *state = State::Accepted;
                 lane.sums.sent += 1;
             }
-            Some(State::Accepted | State::GivenBack) => {}
+            Some(State::Accepted | State::GivenBack | State::Forgiven) => {}
             None => {
                 if lane.early.remove(&number).is_some() {
                     lane.sums.sent += 1;
@@ -116,6 +122,27 @@ impl<K: Ord + Clone> Ledger<K> {
     /// The sender gives it back.
     pub fn given_back(&mut self, lane: &K, number: u64) {
         self.turn(lane, number, State::Accepted, State::GivenBack);
+    }
+
+    /// What is accepted of a pair and has not come need not come any more: its sender died, and
+    /// had no disk.
+    pub fn forgive_all(&mut self, lane: &K) {
+        for state in self.lane(lane).open.values_mut() {
+            *state = State::Forgiven;
+        }
+    }
+
+    /// It need not come any more: its sender was told so, for a reason.
+    pub fn forgive(&mut self, lane: &K, number: u64) {
+        self.turn(lane, number, State::Accepted, State::Forgiven);
+    }
+
+    /// The receiver begins without any memory: what came to an earlier life of it may come again.
+    pub fn receiver_forgets(&mut self, lane: &K) {
+        let lane = self.lane(lane);
+        lane.before = lane.offered;
+        lane.last_delivered = 0;
+        lane.again.clear();
     }
 
     /// A process has died: what it did not answer for is doubtful.
@@ -136,6 +163,7 @@ impl<K: Ord + Clone> Ledger<K> {
         let sums = &mut lane.sums;
         match state {
             None if number > lane.offered || number == 0 => return sums.unasked += 1,
+            None if number <= lane.before && lane.again.insert(number) => return,
             None => return sums.doubled += 1,
             Some(State::Refused) => sums.unasked += 1,
             Some(State::Offered | State::Doubtful) => {
@@ -146,7 +174,7 @@ impl<K: Ord + Clone> Ledger<K> {
                 }
                 sums.delivered += 1;
             }
-            Some(State::Accepted | State::GivenBack) => sums.delivered += 1,
+            Some(State::Accepted | State::GivenBack | State::Forgiven) => sums.delivered += 1,
         }
         if number < lane.last_delivered {
             sums.out_of_order += 1;
@@ -180,7 +208,12 @@ impl<K: Ord + Clone> Ledger<K> {
     /// The pairs that lost something, and the first number that each lost.
     pub fn losses(&self) -> Vec<(K, u64, u64)> {
         let lanes = self.lanes.iter().filter(|(_, lane)| lane.lost() > 0);
-        let first = |lane: &Lane| lane.open.iter().find(|(_, s)| is_lost(**s)).map(|(n, _)| *n);
+        let first = |lane: &Lane| {
+            lane.open
+                .iter()
+                .find(|(_, s)| is_lost(**s))
+                .map(|(n, _)| *n)
+        };
         lanes
             .filter_map(|(key, lane)| Some((key.clone(), lane.lost(), first(lane)?)))
             .collect()
@@ -296,6 +329,33 @@ mod tests {
         ledger.accepted(&'a', 1);
         assert_eq!(ledger.sums().sent, 1);
         assert_eq!(ledger.awaited(), 0);
+    }
+
+    #[test]
+    fn a_receiver_without_memory_may_be_given_again_what_its_earlier_life_had_once() {
+        let mut ledger = offered(2);
+        (1..=2).for_each(|n| ledger.accepted(&'a', n));
+        ledger.delivered(&'a', 1);
+        ledger.delivered(&'a', 2);
+        ledger.receiver_forgets(&'a');
+        ledger.delivered(&'a', 1);
+        ledger.delivered(&'a', 2);
+        assert_eq!((ledger.sums().doubled, ledger.sums().out_of_order), (0, 0));
+        ledger.delivered(&'a', 2);
+        assert_eq!(ledger.sums().doubled, 1);
+    }
+
+    #[test]
+    fn what_is_forgiven_is_not_lost_and_may_come_once() {
+        let mut ledger = offered(3);
+        (1..=3).for_each(|n| ledger.accepted(&'a', n));
+        ledger.forgive(&'a', 1);
+        assert_eq!(ledger.sums().lost, 2);
+        ledger.forgive_all(&'a');
+        assert_eq!(ledger.sums().lost, 0);
+        ledger.delivered(&'a', 3);
+        ledger.delivered(&'a', 3);
+        assert_eq!((ledger.sums().delivered, ledger.sums().doubled), (1, 1));
     }
 
     #[test]

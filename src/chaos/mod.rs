@@ -24,15 +24,14 @@ mod report;
 mod run;
 mod said;
 mod scenario;
+pub mod sim;
 mod stage;
 mod strike;
 
 pub use conditions::{Conditions, RUNGS, Rung};
 pub use ledger::{Ledger, Sums};
 pub use plan::plan;
-pub use report::{
-    FaultLine, FaultRow, HealMs, LinkSums, ProcessRow, Report, RungRow,
-};
+pub use report::{FaultLine, FaultRow, HealMs, LinkSums, ProcessRow, Report, RungRow};
 pub use run::{ChaosError, Options, run};
 pub use said::{Order, Struck, Vitals};
 pub use scenario::{Expect, Fault, Kind, RandomFaults, Scenario, ScenarioError, Traffic, What};

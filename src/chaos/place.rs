@@ -73,7 +73,11 @@ fn text(swarm: &Swarm, public: &[String]) -> String {
         let id = quoted(agent.id.as_str());
         let port = agent.udp_port.map(|port| format!(", udp_port: {port}"));
         let port = port.unwrap_or_default();
-        let _ = writeln!(file, "  - {{ id: {id}, public_key: {}{port} }}", quoted(key));
+        let _ = writeln!(
+            file,
+            "  - {{ id: {id}, public_key: {}{port} }}",
+            quoted(key)
+        );
     }
     let topology = match swarm.topology {
         Topology::FullMesh => "full-mesh".into(),
@@ -82,7 +86,11 @@ fn text(swarm: &Swarm, public: &[String]) -> String {
         Topology::KRegular(k) => format!("{{ k-regular: {k} }}"),
     };
     let _ = writeln!(file, "topology: {topology}");
-    let _ = writeln!(file, "channel: {{ max_message: {} }}", swarm.channel.max_message);
+    let _ = writeln!(
+        file,
+        "channel: {{ max_message: {} }}",
+        swarm.channel.max_message
+    );
     let stun: Vec<_> = swarm.ice.stun.iter().map(|url| quoted(url)).collect();
     let turn = swarm.ice.turn.iter().map(|turn| {
         let (url, name) = (quoted(&turn.url), quoted(&turn.username));

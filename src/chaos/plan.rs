@@ -18,7 +18,13 @@ pub fn plan(scenario: &Scenario, seed: u64, length: Duration) -> Vec<Fault> {
         .cloned()
         .collect();
     if let Some(random) = &scenario.random {
-        draw(scenario, random, &mut Chance::new(seed), length, &mut faults);
+        draw(
+            scenario,
+            random,
+            &mut Chance::new(seed),
+            length,
+            &mut faults,
+        );
     }
     faults.sort_by_key(|fault| fault.at);
     faults
@@ -120,9 +126,9 @@ fn in_each_others_way(one: &Fault, other: &Fault) -> bool {
     let strikes = |process: &AgentId, what: &What| match what {
         What::Cut { from, to, .. } => process == from || process == to,
         What::Partition(a, b) => a.contains(process) || b.contains(process),
-        What::Conditions { between, .. } => {
-            between.as_ref().is_none_or(|(a, b)| process == a || process == b)
-        }
+        What::Conditions { between, .. } => between
+            .as_ref()
+            .is_none_or(|(a, b)| process == a || process == b),
         what => what.process() == Some(process),
     };
     match (&one.what, &other.what) {
@@ -191,7 +197,10 @@ mod tests {
         assert!(made.len() > 60, "{}", made.len());
         assert!(made.is_sorted_by_key(|fault| fault.at));
         for (_, kind) in Kind::ALL {
-            assert!(made.iter().any(|fault| fault.what.kind() == kind), "{kind:?}");
+            assert!(
+                made.iter().any(|fault| fault.what.kind() == kind),
+                "{kind:?}"
+            );
         }
         assert!(made.iter().all(|f| f.at + f.lasts <= scenario.length));
     }

@@ -148,7 +148,8 @@ fn links(
     field: &Field<'_>,
     ids: &[AgentId],
 ) -> Result<BTreeMap<(AgentId, AgentId), Conditions>, Flaw> {
-    let items = field.list("a list such as `- { between: [finance, legal], are: bad-cellular }`")?;
+    let items =
+        field.list("a list such as `- { between: [finance, legal], are: bad-cellular }`")?;
     let links = items.iter().map(|item| {
         let members = item.members(&["between", "are"])?;
         let between = two_agents(members.need("between", "two agents")?, ids)?;
@@ -159,10 +160,7 @@ fn links(
 }
 
 /// Two agents, the smaller first.
-pub(super) fn two_agents(
-    field: &Field<'_>,
-    ids: &[AgentId],
-) -> Result<(AgentId, AgentId), Flaw> {
+pub(super) fn two_agents(field: &Field<'_>, ids: &[AgentId]) -> Result<(AgentId, AgentId), Flaw> {
     let (a, b) = from_to(field, ids)?;
     Ok(if a < b { (a, b) } else { (b, a) })
 }

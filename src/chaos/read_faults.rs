@@ -15,7 +15,10 @@ pub(super) fn faults(field: &Field<'_>, ids: &[AgentId]) -> Result<Vec<Fault>, F
         let (first, every, times) = one(item, ids)?;
         for n in 0..times {
             let at = first.at + every * n;
-            faults.push(Fault { at, ..first.clone() });
+            faults.push(Fault {
+                at,
+                ..first.clone()
+            });
         }
         if faults.len() > MAX_FAULTS {
             return Err(field.fault_found(
@@ -94,9 +97,10 @@ fn one(item: &Field<'_>, ids: &[AgentId]) -> Result<(Fault, Duration, u32), Flaw
     let at = members.need("at", "when it begins")?.duration()?;
     match (every, times) {
         (None, Some(_)) => Err(item.fault_found("`times` alone", "`every` with it")),
-        (Some(every), _) if every <= lasts => {
-            Err(item.fault_found("`every` within `for`", "that one ends before the next begins"))
-        }
+        (Some(every), _) if every <= lasts => Err(item.fault_found(
+            "`every` within `for`",
+            "that one ends before the next begins",
+        )),
         _ => Ok((
             Fault { at, lasts, what },
             every.unwrap_or_default(),
@@ -120,10 +124,9 @@ fn halves(field: &Field<'_>, ids: &[AgentId]) -> Result<What, Flaw> {
     };
     let (one, second) = (half(one)?, half(other)?);
     match second.iter().find(|id| one.contains(id)) {
-        Some(id) => Err(other.fault_found(
-            format!("`{id}` again"),
-            "each agent in one half at most",
-        )),
+        Some(id) => {
+            Err(other.fault_found(format!("`{id}` again"), "each agent in one half at most"))
+        }
         None => Ok(What::Partition(one, second)),
     }
 }

@@ -68,7 +68,10 @@ impl Record {
                 false => format!("not killed by SIGKILL, {n} ends of links saw it"),
             },
             Kind::Freeze => match self.by_kernel {
-                true => format!("stopped, as the kernel says; {} lines from it", self.against),
+                true => format!(
+                    "stopped, as the kernel says; {} lines from it",
+                    self.against
+                ),
                 false => "not stopped, as the kernel says".into(),
             },
             Kind::Signaling => match self.by_kernel {

@@ -95,7 +95,10 @@ async fn weather(scenario: &Scenario, options: &Options) -> Result<Report, Chaos
     let mut stage = Stage::new(scenario, options, folder.clone(), None)?;
     options.progress.step("the swarm forms");
     stage.open().await?;
-    if !stage.until(Instant::now() + FORMING, Stage::is_linked).await? {
+    if !stage
+        .until(Instant::now() + FORMING, Stage::is_linked)
+        .await?
+    {
         let (up, expected) = (stage.links_up(), stage.lanes.len() / 2);
         stage.close().await;
         return Err(ChaosError::NotFormed {
@@ -183,17 +186,25 @@ fn told(stage: &mut Stage<'_>, length: Duration) -> Report {
     let mut failures = stage.deaths.clone();
     let waiting = |n: usize| {
         let lanes = stage.healing.open(n).into_iter().take(MANY);
-        let named = lanes.map(|(from, to)| format!("{} → {}", stage.agents[from].id, stage.agents[to].id));
+        let named =
+            lanes.map(|(from, to)| format!("{} → {}", stage.agents[from].id, stage.agents[to].id));
         named.collect::<Vec<_>>().join(", ")
     };
     let unhealed = (0..stage.records.len()).filter(|n| stage.healing.took(*n).is_none());
     failures.extend(unhealed.map(|n| {
         let record = &stage.records[n];
-        format!("not healed: {} at {} ms, still no message {}", record.fault.what, millis(record.fault.at), waiting(n))
+        format!(
+            "not healed: {} at {} ms, still no message {}",
+            record.fault.what,
+            millis(record.fault.at),
+            waiting(n)
+        )
     }));
     for ((from, to), count, first) in stage.ledger.losses().into_iter().take(MANY) {
         let (from, to) = (&stage.agents[from].id, &stage.agents[to].id);
-        failures.push(format!("{count} lost from {from} to {to}, {first} the first"));
+        failures.push(format!(
+            "{count} lost from {from} to {to}, {first} the first"
+        ));
     }
     Report {
         chaos: scenario.name.clone(),

@@ -176,7 +176,10 @@ mod tests {
         let read = |text: &str| serde_json::from_str::<Said>(text).unwrap();
         let ready = r#"{"event":"ready","agent_id":"a","public_key":"00","session":"x"}"#;
         assert!(matches!(read(ready), Said::Ready));
-        assert!(matches!(read(r#"{"event":"new-thing","x":1}"#), Said::Other));
+        assert!(matches!(
+            read(r#"{"event":"new-thing","x":1}"#),
+            Said::Other
+        ));
         let peer = read(r#"{"event":"peer","peer":"legal","state":"down","reason":"dead"}"#);
         let Said::Peer { state, .. } = peer else {
             panic!("a peer")

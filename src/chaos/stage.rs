@@ -123,7 +123,9 @@ impl<'a> Stage<'a> {
         let ids = scenario.swarm.ids();
         let index = |id: &AgentId| ids.iter().position(|other| other == id);
         let lanes = scenario.lanes();
-        let lanes = lanes.iter().filter_map(|(a, b)| Some((index(a)?, index(b)?)));
+        let lanes = lanes
+            .iter()
+            .filter_map(|(a, b)| Some((index(a)?, index(b)?)));
         let (hearing, heard) = mpsc::channel(HEARD);
         Ok(Self {
             agents: ids.iter().cloned().map(Actor::new).collect(),
@@ -160,7 +162,10 @@ impl<'a> Stage<'a> {
     pub(super) async fn open(&mut self) -> Result<(), ChaosError> {
         self.start_server()?;
         let deadline = Instant::now() + PATIENCE;
-        if !self.until(deadline, |stage| stage.server_at.is_some()).await? {
+        if !self
+            .until(deadline, |stage| stage.server_at.is_some())
+            .await?
+        {
             return Err(ChaosError::Server {
                 log: self.place.log("@signal"),
             });
@@ -268,7 +273,9 @@ impl<'a> Stage<'a> {
         command.args(["--listen", &listen.to_string()]);
         command.arg("--swarm").arg(&self.place.swarm_file);
         command.arg("--key").arg(&self.place.server_key);
-        command.arg("--witness").arg(self.place.folder.join("witness"));
+        command
+            .arg("--witness")
+            .arg(self.place.folder.join("witness"));
         self.server_starts += 1;
         self.server_born = self.elapsed();
         let (who, log) = ((Who::Server, self.server_starts), self.place.log("@signal"));
@@ -285,9 +292,13 @@ impl<'a> Stage<'a> {
         command.args(["--signal", &server.unwrap_or_default()]);
         command.arg("--swarm").arg(&self.place.swarm_file);
         command.arg("--key").arg(&self.place.keys[agent]);
-        command.arg("--witness").arg(self.place.folder.join("witness"));
+        command
+            .arg("--witness")
+            .arg(self.place.folder.join("witness"));
         if self.options.outbox {
-            command.arg("--outbox").arg(self.place.folder.join("outbox"));
+            command
+                .arg("--outbox")
+                .arg(self.place.folder.join("outbox"));
         }
         let born = self.elapsed();
         let actor = &mut self.agents[agent];
@@ -357,7 +368,10 @@ impl<'a> Stage<'a> {
                 peer: self.agents[peer].id.clone(),
                 path: (!path.are_calm()).then_some(path),
                 // Each path has its own luck, and it changes with what befalls it.
-                seed: self.options.seed ^ ((agent as u64) << 32) ^ ((peer as u64) << 16) ^ self.turn,
+                seed: self.options.seed
+                    ^ ((agent as u64) << 32)
+                    ^ ((peer as u64) << 16)
+                    ^ self.turn,
             };
             self.order(agent, &order);
         }

@@ -170,7 +170,9 @@ impl Stage<'_> {
     /// What was counted before each fault is no sign of it.
     pub(super) fn settle_evidence(&mut self) {
         for record in &mut self.records {
-            record.seen = record.seen.saturating_sub(std::mem::take(&mut record.before));
+            record.seen = record
+                .seen
+                .saturating_sub(std::mem::take(&mut record.before));
         }
     }
 

@@ -10,7 +10,9 @@ use super::failure::{impossible, unusable};
 use super::interrupt::Interrupt;
 use super::mesh_up::{duration, interrupted, json, verdict};
 use super::{Globals, chaos_tables, limits, output};
-use crate::chaos::{Options, Scenario, run as run_scenario};
+use crate::bench::Progress;
+use crate::chaos::sim::{Shape, shape_of, simulate as run_seeds};
+use crate::chaos::{Kind, Options, Scenario, run as run_scenario};
 
 /// Run a swarm under a scenario of faults, and account for every message
 ///
@@ -31,6 +33,16 @@ pub(crate) struct Args {
     /// Print one JSON object and nothing else
     #[arg(long)]
     json: bool,
+    /// Live through the same kinds of faults on simulated time instead, many seeds one after the other
+    ///
+    /// Each seed is a mesh of 2 to 12 agents of its own. One that loses, doubles or overtakes a
+    /// message, or does not heal, is named, and `--seed N` runs it alone.
+    #[arg(long, conflicts_with_all = ["length", "keep"])]
+    simulate: bool,
+    /// With --simulate: how many seeds, from 0 on
+    #[arg(long, value_name = "N", default_value_t = 300, requires = "simulate", conflicts_with = "seed",
+          value_parser = clap::value_parser!(u64).range(1..=MOST_SEEDS))]
+    seeds: u64,
     /// Keep logs, witness and outboxes in a folder of this run below this one
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
@@ -38,6 +50,9 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     let scenario = Scenario::read(&args.file).map_err(unusable)?;
+    if args.simulate {
+        return simulate(&args, &scenario, globals).await;
+    }
     let seed = args.seed.map_or_else(any_seed, Ok)?;
     let mut interrupt = Interrupt::listen()?;
     eprintln!("seed {seed}: `--seed {seed}` draws the same faults again");
@@ -76,6 +91,43 @@ pub(crate) async fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCod
     Ok(verdict(report.ok))
 }
 
+/// Many seeds, or one, on simulated time.
+async fn simulate(args: &Args, scenario: &Scenario, globals: &Globals) -> anyhow::Result<ExitCode> {
+    let seeds = args
+        .seed
+        .map_or(0..args.seeds, |seed| seed..seed.saturating_add(1));
+    let kinds = match scenario.kinds() {
+        kinds if kinds.is_empty() => Kind::ALL.map(|(_, kind)| kind).to_vec(),
+        kinds => kinds,
+    };
+    let mut interrupt = Interrupt::listen()?;
+    let bars = Bars::new();
+    let (told, count) = (bars.clone(), seeds.end - seeds.start);
+    let work = tokio::task::spawn_blocking(move || {
+        let shape = |seed| Shape {
+            kinds: kinds.clone(),
+            ..shape_of(seed)
+        };
+        run_seeds(seeds, shape, |done| {
+            told.step(&format!("{done} of {count} seeds"))
+        })
+    });
+    let Some(report) = interrupt.or(work).await else {
+        return Ok(interrupted(&bars));
+    };
+    bars.clear();
+    let report = report.map_err(impossible)?;
+    match args.json {
+        true => output::print(&json(&report)?)?,
+        false => output::print(&chaos_tables::simulated(
+            &report,
+            &args.file,
+            globals.color(),
+        ))?,
+    }
+    Ok(verdict(report.ok))
+}
+
 fn any_seed() -> anyhow::Result<u64> {
     // Short enough to be typed.
     let mut bytes = [0; 4];
@@ -83,5 +135,7 @@ fn any_seed() -> anyhow::Result<u64> {
     Ok(u64::from(u32::from_le_bytes(bytes)))
 }
 
+/// A day of a fast machine.
+const MOST_SEEDS: u64 = 100_000_000;
 /// Whether `agent` keeps an outbox on the disk, so that nothing is lost when it is killed.
 const OUTBOX: bool = true;

@@ -1,11 +1,13 @@
 //! What a run of `ifswarm chaos` has shown, as tables.
 
 use std::fmt::Write as _;
+use std::path::Path;
 
 use comfy_table::Cell;
 
 use super::figures::{self, number};
 use crate::bench::grouped;
+use crate::chaos::sim::SimReport;
 use crate::chaos::{HealMs, Report};
 
 /// All of it.
@@ -56,6 +58,30 @@ pub(super) fn text(report: &Report, color: bool) -> String {
     text + &figures::verdict(&report.failures, color)
 }
 
+/// What many seeds have shown.
+pub(super) fn simulated(report: &SimReport, file: &Path, color: bool) -> String {
+    let m = report.messages;
+    let mut text = format!(
+        "{} seeds: {} messages sent, {} delivered, {} lost, {} doubled, {} out of order\n",
+        grouped(report.seeds),
+        grouped(m.sent),
+        grouped(m.delivered),
+        grouped(m.lost),
+        grouped(m.doubled),
+        grouped(m.out_of_order),
+    );
+    let mut table = figures::table(&["what befell them", "how often"], color);
+    for (name, count) in report.faults.iter() {
+        table.add_row([Cell::new(name), number(grouped(count))]);
+    }
+    let _ = writeln!(text, "{table}");
+    let failures = report.broken.iter().map(|broken| {
+        let (file, seed) = (file.display(), broken.seed);
+        format!("{broken}\n    replay it: ifswarm chaos {file} --simulate --seed {seed}")
+    });
+    text + &figures::verdict(&failures.collect::<Vec<_>>(), color)
+}
+
 fn faults(report: &Report, color: bool) -> String {
     let header = [
         "fault",
@@ -72,7 +98,11 @@ fn faults(report: &Report, color: bool) -> String {
         count += row.count;
         took_place += row.took_place;
         healed += row.healed;
-        table.add_row(cells(kind, [row.count, row.took_place, row.healed], row.heal_ms));
+        table.add_row(cells(
+            kind,
+            [row.count, row.took_place, row.healed],
+            row.heal_ms,
+        ));
     }
     table.add_row(cells("all", [count, took_place, healed], report.heal_ms));
     format!("{table}\n")
