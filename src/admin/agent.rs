@@ -29,7 +29,9 @@ impl Watched for AgentWatch {
         if vitals.is_leaving {
             Err("the agent is leaving")
         } else if !vitals.is_registered {
-            Err("the signaling server is gone: links live on, new ones cannot be made")
+            Err(
+                "the signaling server is gone: links live on, new ones cannot be made; trying to reach it again",
+            )
         } else if vitals.witness.missing > 0 {
             Err("the witness cannot be written, and the agent goes on without it")
         } else {
@@ -56,6 +58,11 @@ fn traffic(page: &mut Page, vitals: &Vitals) {
         "Messages sent (one to everybody counts once), and messages verified and delivered.",
         "direction",
         [("sent", stats.sent), ("delivered", stats.delivered)],
+    );
+    page.counter(
+        "ifswarm_signaling_comebacks_total",
+        "Registrations after the signaling server was gone.",
+        vitals.comebacks,
     );
     page.counters(
         "ifswarm_refused_total",

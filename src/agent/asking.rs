@@ -171,12 +171,14 @@ async fn wait_for(
         peer == asked && matches!(to, Destination::Agent(id) if id == asked)
     };
     loop {
-        match events.recv().await.ok_or(RequestError::Ended)? {
+        let (event, held) = events.recv_held().await.ok_or(RequestError::Ended)?;
+        match event {
             AgentEvent::Message(message)
                 if message.source() == asked
                     && message.in_reply_to() == Some(receipt.id.as_str()) =>
             {
                 if message.performative() != Some(Performative::Agree) {
+                    held.taken();
                     return Ok(message);
                 }
                 *agreed = true;

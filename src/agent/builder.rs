@@ -2,11 +2,10 @@
 
 use std::collections::HashSet;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::conversations::Conversations;
@@ -20,24 +19,22 @@ use super::gate::Gate;
 use super::keyring::Keyring;
 use super::links::Links;
 use super::sending::Rooms;
+use super::signaling::{Servers, Signaling, forward};
 use super::vitals::Tally;
 use super::{Agent, Stats};
-use crate::identity::{AgentId, KeyPair, PublicKey, Roster, Session, SwarmName};
+use crate::identity::{AgentId, KeyPair, PublicKey, Roster, SwarmName};
 use crate::link::{BindError, ChannelOptions, ENOUGH_BUFFER, Endpoint, EndpointConfig, IceServer};
 use crate::mesh::{Config, Mesh, Neighbours, OutboxLimits};
-use crate::message::Timestamp;
-use crate::outbox::{Journal, JournalError, Owner};
-use crate::signal::{
-    Client, ClientConfig, ClientFrame, ClientSender, ConnectError, ErrorCode, Registered, Trust,
-};
+use crate::outbox::{Journal, JournalError};
+use crate::signal::{ConnectError, Registered, Trust};
 use crate::swarm::SdpDetail;
 use crate::witness::{Log, LogOwner, OnWriteError, Opening, SyncPolicy};
 
 /// Makes an [`Agent`]. Everything but the signaling server has a default.
 #[derive(Debug)]
 pub struct Builder {
-    id: AgentId,
-    swarm: SwarmName,
+    pub(super) id: AgentId,
+    pub(super) swarm: SwarmName,
     signal: String,
     trust: Trust,
     key: Option<KeyPair>,
@@ -47,14 +44,14 @@ pub struct Builder {
     addresses: Vec<IpAddr>,
     udp_port: Option<u16>,
     ice_servers: Vec<IceServer>,
-    channel: ChannelOptions,
+    pub(super) channel: ChannelOptions,
     witness: Option<std::path::PathBuf>,
     sdp_detail: SdpDetail,
     witness_sync: SyncPolicy,
     on_witness_error: OnWriteError,
     dial_timeout: Duration,
     outbox: OutboxLimits,
-    outbox_folder: Option<std::path::PathBuf>,
+    pub(super) outbox_folder: Option<std::path::PathBuf>,
     conversation_silence: Duration,
     accept_files: Option<AcceptFiles>,
 }
@@ -130,7 +127,8 @@ impl Agent {
 
 impl Builder {
     /// The signaling server: `ws://HOST:PORT` or `wss://HOST:PORT`, by default
-    /// `ws://127.0.0.1:8443`.
+    /// `ws://127.0.0.1:8443`. Several, separated by commas, are tried in order, now and whenever the
+    /// connection was lost.
     #[must_use]
     pub fn signal(mut self, url: &str) -> Self {
         url.clone_into(&mut self.signal);
@@ -312,16 +310,25 @@ impl Builder {
         witness.commit()?;
         // In memory there is nothing to wait for.
         let holds = self.witness_sync == SyncPolicy::Always && self.witness.is_some();
-        let mut journal = self.open_journal(public_key, wall)?;
-        let (client, registered, session) = self.register(&key, journal.as_ref()).await?;
+        let mut journal = self.open_journal(public_key)?;
+        let servers = Servers::new(
+            &self.signal,
+            self.swarm.clone(),
+            self.id.clone(),
+            key.clone(),
+            self.trust.clone(),
+        )?;
+        let kept = journal.as_ref().map(Journal::session);
+        let (client, registered, session) = servers.register(kept).await?;
         let lost = match &mut journal {
             Some(journal) if journal.session() != session => journal.renew(session)?,
             _ => Vec::new(),
         };
         let endpoint = self.bind(&registered)?;
         let now = Instant::now();
-        let mut seed = [0; 8];
+        let (mut seed, mut jitter) = ([0; 8], [0; 8]);
         getrandom::fill(&mut seed)?;
+        getrandom::fill(&mut jitter)?;
         let mut mesh = Mesh::new(
             Config {
                 me: self.id.clone(),
@@ -339,9 +346,9 @@ impl Builder {
             let (used, peers) = journal.remembered(wall);
             mesh.remember(used, peers, now);
         }
-        let (signal_queue, signal_out) = mpsc::channel(SIGNALING);
         let mut tasks = JoinSet::new();
-        tasks.spawn(forward(client.sender(), signal_out));
+        let (signal_queue, forwarding) = forward(client.sender());
+        tasks.spawn(forwarding);
         let runtime = Handle::current();
         let shared = Arc::new_cyclic(|agent| {
             Shared::new(Core {
@@ -354,7 +361,7 @@ impl Builder {
                 gate: Gate::new(holds),
                 countersigning: Countersigning::of(&self.swarm, &self.id, &public_key, &witness),
                 witness: Some(witness),
-                journal,
+                journal: journal.map(|journal| Arc::new(Mutex::new(journal))),
                 swarm: self.swarm,
                 sdp_detail: self.sdp_detail,
                 links: Links::new(agent.clone()),
@@ -367,6 +374,7 @@ impl Builder {
                 conversations: Conversations::new(self.conversation_silence),
                 tally: Tally::new(),
                 signal_queue,
+                pause_asked: None,
                 runtime,
                 tasks,
                 on_error: self.on_witness_error,
@@ -382,73 +390,15 @@ impl Builder {
             core.tell_lost(&lost);
             core.registered(&registered.connected_agents);
         });
+        let jitter = u64::from_le_bytes(jitter);
+        let signaling = Signaling::new(servers, session, client, jitter);
         Ok(Agent {
             id: self.id,
             session,
             public_key,
-            driver: tokio::spawn(run(Arc::clone(&shared), client)),
+            driver: tokio::spawn(run(Arc::clone(&shared), signaling)),
             shared,
         })
-    }
-
-    /// Opens the outbox, if there is to be one on disk.
-    fn open_journal(
-        &self,
-        public_key: PublicKey,
-        wall: Timestamp,
-    ) -> Result<Option<Journal>, StartError> {
-        let Some(folder) = &self.outbox_folder else {
-            return Ok(None);
-        };
-        if !self.channel.is_reliable() {
-            return Err(StartError::Unreliable);
-        }
-        let owner = Owner {
-            agent_id: &self.id,
-            swarm: &self.swarm,
-            public_key,
-        };
-        let journal = Journal::open(folder, owner, session_at(wall, 0)?)?;
-        Ok(Some(journal))
-    }
-
-    /// Registers, in the session of the outbox if there is one; where a greater session of this
-    /// agent is known, with one greater still: the newest process stays.
-    async fn register(
-        &self,
-        key: &KeyPair,
-        journal: Option<&Journal>,
-    ) -> Result<(Client, Registered, Session), StartError> {
-        let mut kept = journal.map(Journal::session);
-        let mut at_least = 0;
-        let mut attempts = 1;
-        loop {
-            let session = match kept.take() {
-                Some(session) => session,
-                None => session_at(wall_clock(), at_least)?,
-            };
-            let config = ClientConfig {
-                url: self.signal.clone(),
-                swarm: self.swarm.clone(),
-                agent_id: self.id.clone(),
-                key: key.clone(),
-                session,
-                trust: self.trust.clone(),
-                connect_timeout: CONNECT,
-            };
-            match Client::connect(config).await {
-                Ok((client, registered)) => return Ok((client, registered, session)),
-                Err(ConnectError::Registration {
-                    code: ErrorCode::OlderSession,
-                    session: Some(current),
-                    ..
-                }) if attempts < OLDER_SESSIONS => {
-                    attempts += 1;
-                    at_least = current.unix_ms() + 1;
-                }
-                Err(err) => return Err(err.into()),
-            }
-        }
     }
 
     fn bind(&self, registered: &Registered) -> Result<Endpoint, BindError> {
@@ -476,29 +426,5 @@ impl Builder {
     }
 }
 
-/// A new session, that begins now or at `at_least`.
-fn session_at(now: Timestamp, at_least: u64) -> Result<Session, getrandom::Error> {
-    let mut random = [0; 10];
-    getrandom::fill(&mut random)?;
-    let now = u64::try_from(now.unix_ms()).unwrap_or(0);
-    Ok(Session::new(now.max(at_least), random))
-}
-
-/// Carries frames to the server at the pace it allows, so that the driver never waits for it.
-async fn forward(sender: ClientSender, mut queue: mpsc::Receiver<ClientFrame>) {
-    while let Some(frame) = queue.recv().await {
-        if let Err(err) = sender.send(frame).await {
-            tracing::debug!(%err, "signaling frame not sent");
-            return;
-        }
-    }
-}
-
 /// After how much silence a conversation is closed.
 const SILENCE: Duration = Duration::from_secs(24 * 60 * 60);
-/// Frames that wait for the server: the offers and candidates of a thousand links.
-const SIGNALING: usize = 4_096;
-/// For finding, reaching and convincing the server.
-const CONNECT: Duration = Duration::from_secs(10);
-/// Restarts of one agent that may race each other.
-const OLDER_SESSIONS: usize = 4;

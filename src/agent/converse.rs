@@ -11,7 +11,7 @@ use super::core::Core;
 use super::effects::Effect;
 use super::event::AgentEvent;
 use super::links::Made;
-use super::taking::OnItsWay;
+use super::taking::{OnItsWay, open};
 use super::testimony;
 use super::{Receipt, SendError};
 use crate::identity::{AgentId, LinkId};
@@ -31,9 +31,9 @@ impl Core {
         self.testify(testimony::sent(&signed, self.wall));
         self.stats.sent += 1;
         let bytes = signed.bytes();
-        if let Some(journal) = &mut self.journal {
+        if let Some(journal) = &self.journal {
             let number = assigned.sequence_num;
-            journal.accepted(&assigned.to, &destination, number, self.wall, &bytes);
+            open(journal).accepted(&assigned.to, &destination, number, self.wall, &bytes);
         }
         self.mesh.sent(&destination, &assigned, &bytes, self.now);
         let message = signed.message();
@@ -127,7 +127,9 @@ impl Core {
                 }
                 self.listen_for_files(&message);
                 let it = match (&self.journal, self.links.agent().upgrade()) {
-                    (Some(_), Some(agent)) => OnItsWay::noted(permit, &message, agent),
+                    (Some(journal), Some(agent)) => {
+                        OnItsWay::noted(permit, &message, agent, Arc::clone(journal))
+                    }
                     _ => OnItsWay::unnoted(permit),
                 };
                 let event = AgentEvent::Message(message);

@@ -29,14 +29,13 @@ use super::gate::Gate;
 use super::keyring::Keyring;
 use super::links::Links;
 use super::sending::Rooms;
-use super::taking::{Mark, Marks};
+use super::taking::{Mark, Marks, SharedJournal, open};
 use super::vitals::Tally;
 use super::{AgentError, Stats, testimony};
 use crate::identity::{AgentId, KeyPair, Session, SwarmName};
 use crate::link::Endpoint;
 use crate::mesh::{Mesh, Output, PeerState, PeerView};
 use crate::message::{Destination, Timestamp};
-use crate::outbox::Journal;
 use crate::signal::ClientFrame;
 use crate::swarm::SdpDetail;
 use crate::witness::{Log, OnWriteError};
@@ -63,7 +62,7 @@ pub(super) struct Core {
     /// Taken when the agent has left: nothing is witnessed, and so nothing done, any more.
     pub(super) witness: Option<Log>,
     /// What has to be remembered over a crash; none in memory.
-    pub(super) journal: Option<Journal>,
+    pub(super) journal: Option<SharedJournal>,
     pub(super) sdp_detail: SdpDetail,
     pub(super) links: Links,
     pub(super) rooms: Rooms,
@@ -76,7 +75,10 @@ pub(super) struct Core {
     pub(super) stats: Stats,
     pub(super) conversations: Conversations,
     pub(super) tally: Tally,
+    /// Frames for the server, of this connection to it alone.
     pub(super) signal_queue: mpsc::Sender<ClientFrame>,
+    /// What the server asked to wait, should the connection end now.
+    pub(super) pause_asked: Option<Duration>,
     /// Where the agent lives, whoever enters from another runtime.
     pub(super) runtime: Handle,
     pub(super) tasks: JoinSet<()>,
@@ -120,7 +122,7 @@ impl Shared {
         let mut core = self.look();
         core.witness.as_ref()?;
         core.read_clocks();
-        core.note_taken(self.marks.take());
+        core.acknowledge(self.marks.take());
         let result = act(&mut core);
         let witnessed = core.end_round();
         if core.may_leave() || core.deadline() < core.armed {
@@ -132,24 +134,19 @@ impl Shared {
         witnessed.then_some(result)
     }
 
-    /// The program has taken a message. May be called by who has the state already.
+    /// Nobody has a message any more. May be called by who has the state already.
     pub(super) fn took(&self, mark: Mark) {
         self.marks.push(mark);
-        let mut core = match self.core.try_lock() {
-            Ok(core) => core,
-            Err(TryLockError::Poisoned(core)) => core.into_inner(),
-            // Whoever has it notes this with the next round, which the driver begins.
+        match self.core.try_lock() {
+            Ok(core) => drop(core),
+            Err(TryLockError::Poisoned(core)) => drop(core.into_inner()),
+            // Whoever has it does this with the next round, which the driver begins.
             Err(TryLockError::WouldBlock) => return self.changed.notify_one(),
-        };
-        if core.witness.is_some() {
-            drop(core);
-            self.enter(|_| ());
-        } else {
-            core.note_what_came_late(self.marks.take());
         }
+        self.enter(|_| ());
     }
 
-    /// Whether something was taken and is not noted.
+    /// Whether something was let go of and is not acknowledged.
     pub(super) fn has_marks(&self) -> bool {
         !self.marks.is_empty()
     }
@@ -266,8 +263,8 @@ impl Core {
             }
             Output::Close { link, why } => self.close_link(link, why.as_str()),
             Output::PeerUp { peer, link } => {
-                if let Some(journal) = &mut self.journal {
-                    journal.met(&peer);
+                if let Some(journal) = &self.journal {
+                    open(journal).met(&peer);
                 }
                 self.peer_up(peer, link);
             }
@@ -337,8 +334,8 @@ impl Core {
 
     /// These need not be remembered any longer.
     fn settled(&mut self, peer: &AgentId, destination: &Destination, (from, to): (u64, u64)) {
-        if let Some(journal) = &mut self.journal {
-            journal.settled(peer, destination, from, to);
+        if let Some(journal) = &self.journal {
+            open(journal).settled(peer, destination, from, to);
         }
     }
 

@@ -1,6 +1,7 @@
 //! The loop of an agent: time, signaling, and leaving. All else enters the state by itself.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,28 +12,39 @@ use tokio::time::timeout;
 use super::core::{Core, Shared};
 use super::countersigning::store;
 use super::effects::Effect;
-use super::event::AgentEvent;
+use super::signaling::{Came, Signaling};
 use super::{AgentError, syncer, testimony};
 use crate::identity::KeyPair;
 use crate::mesh::CloseReason;
-use crate::signal::{Client, ClientFrame, Goodbye, RecvError, ServerFrame};
-use crate::witness::{Entry, Event, Log, OnWriteError, Summary, WriteError};
+use crate::signal::{Client, ClientFrame, Goodbye};
+use crate::witness::{Event, Log, OnWriteError, Summary, WriteError};
 
 /// Runs until the agent is told to leave, is replaced, or cannot write its witness.
-pub(super) async fn run(shared: Arc<Shared>, client: Client) -> Result<Summary, AgentError> {
+pub(super) async fn run(
+    shared: Arc<Shared>,
+    mut signaling: Signaling,
+) -> Result<Summary, AgentError> {
     let syncer = tokio::spawn(syncer::run(Arc::clone(&shared)));
     let mut crowded = shared.look().gate.crowded();
-    let mut client = Some(client);
     while let Some(deadline) = arm(&shared) {
         let is_crowded = *crowded.borrow_and_update();
-        // Cancel-safe: a receiver of a queue, a sleep, a notification that keeps its permit, a
+        // Cancel-safe: what stands in `signaling`, a sleep, a notification that keeps its permit, a
         // change that stays one.
         tokio::select! {
-            frame = next_frame(&mut client), if !is_crowded => {
-                if shared.enter(|core| core.on_signaling(frame)) == Some(false) {
-                    client = None;
+            came = signaling.next(), if !is_crowded => match came {
+                Came::Frame(frame) => {
+                    let heard = shared.enter(|core| core.on_signaling(frame));
+                    if let Some(ControlFlow::Break(asked)) = heard {
+                        signaling.lost(asked);
+                    }
                 }
-            }
+                Came::Back(sender, registered) => {
+                    shared.enter(|core| core.signaling_back(sender, &registered));
+                }
+                Came::Replaced => {
+                    shared.enter(Core::replaced);
+                }
+            },
             () = tokio::time::sleep_until(deadline.into()) => {
                 // A round with nothing but the time in it.
                 shared.enter(|_| ());
@@ -45,7 +57,7 @@ pub(super) async fn run(shared: Arc<Shared>, client: Client) -> Result<Summary, 
             _ = crowded.changed(), if is_crowded => {}
         }
     }
-    leave(&shared, client, syncer).await
+    leave(&shared, signaling.into_client(), syncer).await
 }
 
 /// Until when to sleep; `None` when it is time to leave.
@@ -186,22 +198,6 @@ impl Core {
             self.spawn(link.end());
         }
         std::mem::take(&mut self.tasks)
-    }
-
-    /// Signaling is gone. Links live on.
-    pub(super) fn signaling_lost(&mut self, why: &str) {
-        self.tally.is_registered = false;
-        let entry = Entry::new(Event::SignalingLost, self.wall);
-        self.testify(entry.metadata(json!({ "reason": why })));
-        self.tell(AgentEvent::SignalingLost);
-    }
-}
-
-/// Waits for ever when there is no client.
-async fn next_frame(client: &mut Option<Client>) -> Option<Result<ServerFrame, RecvError>> {
-    match client {
-        Some(client) => client.recv().await,
-        None => std::future::pending().await,
     }
 }
 

@@ -105,8 +105,11 @@ pub enum AgentEvent {
         /// How it shows.
         fork: Fork,
     },
-    /// The signaling server is gone. Links live on; new ones cannot be made.
+    /// The signaling server is gone. Links live on; new ones cannot be made. The agent tries to
+    /// reach it again for as long as it lives.
     SignalingLost,
+    /// The agent is registered again, with this or another of its servers: wanted links are made.
+    SignalingBack,
     /// The witness cannot be written, and `witness.on_error` is `continue`: the agent goes on
     /// unwitnessed.
     WitnessInterrupted {
@@ -137,7 +140,7 @@ impl Subscription {
         Some(event)
     }
 
-    /// As [`recv`](Self::recv), for who wants to say when a message is where it should be.
+    /// As [`recv`](Self::recv), for who wants to say when a message is in safe hands.
     /// Cancel-safe.
     pub async fn recv_held(&mut self) -> Option<(AgentEvent, Held)> {
         let (event, it) = self.0.recv().await?;

@@ -1,11 +1,11 @@
 //! How links come to be: signaling frames, offers and answers, candidates, and a link's life.
 
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use super::AgentError;
 use super::core::Core;
 use super::effects::Effect;
 use super::event::AgentEvent;
@@ -20,14 +20,21 @@ use crate::signal::{
     Candidate, Candidates, ClientFrame, ErrorCode, ErrorFrame, Peer, RecvError, SdpBody, SdpExpect,
     SdpFrame, SdpKind, ServerFrame,
 };
-use crate::witness::{Entry, Event};
+use crate::witness::Event;
 
 impl Core {
-    /// Something came from the server; whether to go on listening to it.
-    pub(super) fn on_signaling(&mut self, frame: Option<Result<ServerFrame, RecvError>>) -> bool {
+    /// Something came from the server. The break is that of the connection, with the pause that the
+    /// server asked for.
+    pub(super) fn on_signaling(
+        &mut self,
+        frame: Option<Result<ServerFrame, RecvError>>,
+    ) -> ControlFlow<Option<Duration>> {
         let goes_on = self.heard(frame);
         self.drain_mesh();
-        goes_on
+        match goes_on {
+            true => ControlFlow::Continue(()),
+            false => ControlFlow::Break(self.pause_asked.take()),
+        }
     }
 
     fn heard(&mut self, frame: Option<Result<ServerFrame, RecvError>>) -> bool {
@@ -68,12 +75,14 @@ impl Core {
 
     /// The server says that an agent is there. Only who is known, under the right key, is dialled.
     pub(super) fn peer_seen(&mut self, peer: &Peer) {
-        if peer.agent_id == self.me {
-            return;
-        }
-        if self.keyring.admits(&peer.agent_id, &peer.public_key) {
+        if self.may_be_dialled(peer) {
             self.mesh.peer_seen(&peer.agent_id, peer.session, self.now);
-        } else {
+        }
+    }
+
+    pub(super) fn may_be_dialled(&self, peer: &Peer) -> bool {
+        let is_known = self.keyring.admits(&peer.agent_id, &peer.public_key);
+        if !is_known && peer.agent_id != self.me {
             tracing::warn!(
                 agent = %self.me,
                 peer = %peer.agent_id,
@@ -81,6 +90,7 @@ impl Core {
                 "not in the roster under this key; not dialled"
             );
         }
+        is_known && peer.agent_id != self.me
     }
 
     fn on_offer(&mut self, frame: SdpFrame) {
@@ -181,6 +191,7 @@ impl Core {
     }
 
     fn on_error(&mut self, error: ErrorFrame) -> bool {
+        self.pause_asked = error.retry_after();
         match error.code {
             ErrorCode::Replaced => {
                 let (me, key) = (&self.me, self.key.public_key());
@@ -191,9 +202,7 @@ impl Core {
                     self.signaling_lost("replaced, and no later registration was shown");
                     return false;
                 }
-                self.tell(AgentEvent::Replaced);
-                let why = Some(AgentError::Replaced);
-                self.begin_leaving("replaced by a later process", Duration::ZERO, why);
+                self.replaced();
             }
             _ => {
                 let (link, to) = (error.link.map(tracing::field::display), error.to.as_ref());
@@ -396,16 +405,6 @@ impl Core {
         if let Some(Err(err)) = sent {
             tracing::debug!(%link, %err, "an order was dropped");
         }
-    }
-
-    /// The connection to the server is made: everybody who is there is seen.
-    pub(super) fn registered(&mut self, peers: &[Peer]) {
-        let entry = Entry::new(Event::SignalingConnected, self.wall);
-        self.testify(entry.metadata(json!({ "agents": peers.len() })));
-        for peer in peers {
-            self.peer_seen(peer);
-        }
-        self.drain_mesh();
     }
 }
 

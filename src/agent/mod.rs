@@ -43,7 +43,9 @@ mod meddling;
 mod of_swarm;
 mod parting;
 mod quality;
+mod remembering;
 mod sending;
+mod signaling;
 mod syncer;
 mod taking;
 mod testimony;
@@ -312,9 +314,10 @@ impl Agent {
             if holds() {
                 return Ok(());
             }
+            // Messages are none of its business: they are the program's to take.
             while !matches!(
-                events.recv().await.ok_or(AgentError::Ended)?,
-                AgentEvent::PeerUp { .. }
+                events.recv_held().await.ok_or(AgentError::Ended)?,
+                (AgentEvent::PeerUp { .. }, _)
             ) {}
         }
     }

@@ -6,11 +6,10 @@ use tokio::sync::watch;
 
 use super::core::{Core, Shared};
 use super::event::AgentEvent;
-use super::{Agent, Receipt, SendError, testimony};
+use super::{Agent, Receipt, SendError};
 use crate::identity::AgentId;
 use crate::mesh::GivenBack;
 use crate::message::{Destination, Draft, Reason};
-use crate::outbox::Lost;
 
 /// Why a message was not acknowledged by all it was for.
 #[derive(Debug, thiserror::Error)]
@@ -73,7 +72,8 @@ impl Agent {
         let number = receipt.sequence_num;
         let mut open: BTreeSet<_> = receipt.to.iter().cloned().collect();
         while !open.is_empty() {
-            match events.recv().await.ok_or(DeliveryError::Ended)? {
+            // Messages are none of its business: they are the program's to take.
+            match events.recv_held().await.ok_or(DeliveryError::Ended)?.0 {
                 AgentEvent::Acked {
                     peer,
                     destination: to,
@@ -150,24 +150,6 @@ impl Rooms {
 }
 
 impl Core {
-    /// Messages of an earlier session, which nobody would take any more.
-    pub(super) fn tell_lost(&mut self, lost: &[Lost]) {
-        for Lost {
-            peer,
-            destination,
-            sequence_num,
-        } in lost
-        {
-            let range = (*sequence_num, *sequence_num);
-            let why = GivenBack::Superseded;
-            let entry = testimony::undelivered(peer, destination, range, why, self.wall);
-            self.testify(entry);
-        }
-        if !lost.is_empty() {
-            tracing::warn!(agent = %self.me, messages = lost.len(), reason = GivenBack::Superseded.as_str(), "messages that were kept in the outbox are given up");
-        }
-    }
-
     /// What a message to `destination` has to wait for, if it does.
     fn held_up(&mut self, destination: &Destination) -> Option<watch::Receiver<()>> {
         match self.mesh.assign(destination, self.now) {

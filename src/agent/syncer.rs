@@ -11,8 +11,8 @@ use std::sync::Arc;
 use super::AgentError;
 use super::core::Shared;
 use super::countersigning::Round;
+use super::taking::open;
 use crate::identity::KeyPair;
-use crate::outbox::Journal;
 use crate::witness::{Committed, Secured, SignedCheckpoint, WriteError};
 
 /// Runs until the witness is taken from the agent.
@@ -30,7 +30,8 @@ pub(super) async fn run(shared: Arc<Shared>) {
             }
             let round = core.gate.begin().then(|| core.begin_round());
             let holds = core.gate.holds();
-            let journal = core.journal.as_mut().filter(|_| holds).map(Journal::file);
+            let journal = core.journal.as_ref().filter(|_| holds);
+            let journal = journal.map(|journal| open(journal).file());
             (committed, round, journal)
         };
         if let Some(journal) = journal

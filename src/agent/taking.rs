@@ -1,17 +1,18 @@
 //! Messages on their way into the hands of the program: what bounds them, and what an agent with an
-//! outbox on disk notes when they have arrived there.
+//! outbox on disk notes of them.
 //!
-//! Such an agent acknowledges a message only once the program has taken it and that is noted. So
-//! one that is killed before is sent again by its author, and one that was taken is not.
+//! Such an agent acknowledges a message only once it is noted that the program has it. So one that
+//! is not noted is sent again by its author after a crash, and one that is noted is not.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::core::{Core, Shared};
 use crate::identity::{AgentId, Session};
 use crate::message::{Destination, IfMessage};
+use crate::outbox::{Journal, JournalError};
 
 /// A message that is on its way to the program, shared by all subscribers that have it.
 #[derive(Debug)]
@@ -21,37 +22,50 @@ pub(super) struct OnItsWay {
     note: Option<Note>,
 }
 
-/// Where to note that it was taken.
+/// Where to note that the program has it.
 #[derive(Debug)]
 struct Note {
-    mark: Mark,
+    which: Which,
     agent: Arc<Shared>,
-    is_taken: AtomicBool,
+    journal: SharedJournal,
+    is_made: AtomicBool,
 }
 
-/// Which message was taken.
+/// Which message.
 #[derive(Debug, Clone)]
-pub(super) struct Mark {
+struct Which {
     peer: AgentId,
     session: Session,
     destination: Destination,
     sequence_num: u64,
-    /// Whether the program said so, or only let go of it.
-    on_purpose: bool,
 }
 
-/// Holds a message back from being acknowledged, in an agent with an
-/// [outbox on disk](super::Builder::outbox): until [`taken`](Self::taken), or until it is dropped
-/// while the agent lives. An agent that is killed, or ends, before that gets the message again when
-/// it comes back.
+/// The journal of an agent, which is written for what the program takes without waiting for the
+/// agent's state.
+pub(super) type SharedJournal = Arc<Mutex<Journal>>;
+
+/// A message that its agent has not acknowledged yet, in an agent with an
+/// [outbox on disk](super::Builder::outbox): it is when this is dropped. Until it is
+/// [noted](Self::note), an agent that is killed, or ends, gets it again when it comes back.
 #[derive(Debug)]
 pub struct Held(pub(super) Option<Arc<OnItsWay>>);
 
 impl Held {
-    /// The message is where it should be: it may be acknowledged, and never comes again.
-    pub fn taken(self) {
-        if let Some(note) = self.0.as_ref().and_then(|it| it.note.as_ref()) {
-            note.take(true);
+    /// Notes that the message never comes again: to be called where it passes into the hands of
+    /// somebody who outlives this agent, right before the last of it does.
+    ///
+    /// # Errors
+    /// [`JournalError`]: it comes again, and the agent ends.
+    pub fn note(&self) -> Result<(), JournalError> {
+        let note = self.0.as_ref().and_then(|it| it.note.as_ref());
+        note.map_or(Ok(()), Note::make)
+    }
+
+    /// The program has it, and nothing else to do for it.
+    pub(super) fn taken(self) {
+        if let Err(err) = self.note() {
+            // The agent finds the same, and ends.
+            tracing::error!(reason = %err, "a message that was taken may come again");
         }
     }
 }
@@ -70,18 +84,19 @@ impl OnItsWay {
         permit: OwnedSemaphorePermit,
         message: &IfMessage,
         agent: Arc<Shared>,
+        journal: SharedJournal,
     ) -> Self {
-        let mark = Mark {
+        let which = Which {
             peer: message.source().clone(),
             session: message.session(),
             destination: message.destination().clone(),
             sequence_num: message.sequence_num(),
-            on_purpose: false,
         };
         let note = Note {
-            mark,
+            which,
             agent,
-            is_taken: AtomicBool::new(false),
+            journal,
+            is_made: AtomicBool::new(false),
         };
         Self {
             _permit: permit,
@@ -91,23 +106,42 @@ impl OnItsWay {
 }
 
 impl Note {
-    fn take(&self, on_purpose: bool) {
-        if !self.is_taken.swap(true, Ordering::AcqRel) {
-            let mark = self.mark.clone();
-            self.agent.took(Mark { on_purpose, ..mark });
+    fn make(&self) -> Result<(), JournalError> {
+        if self.is_made.swap(true, Ordering::AcqRel) {
+            return Ok(());
         }
+        let mut journal = open(&self.journal);
+        let which = &self.which;
+        let to_all = which.destination == Destination::All;
+        journal.seen(&which.peer, which.session, to_all, which.sequence_num);
+        journal.commit()
     }
 }
 
 impl Drop for Note {
-    /// Nobody has it any more, and nobody said that it arrived.
+    /// Nobody has it any more.
     fn drop(&mut self) {
-        self.take(false);
+        let is_noted = self.is_made.load(Ordering::Acquire);
+        let which = self.which.clone();
+        self.agent.took(Mark { which, is_noted });
     }
 }
 
-/// What was taken and is not noted yet: kept apart from the state, since a message may be let go of
-/// while that is locked.
+/// The journal, for a moment.
+pub(super) fn open(journal: &SharedJournal) -> MutexGuard<'_, Journal> {
+    // It is consistent after a panic too: what is not written is written next.
+    journal.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A message that nobody has any more.
+#[derive(Debug)]
+pub(super) struct Mark {
+    which: Which,
+    is_noted: bool,
+}
+
+/// What was let go of and is not acknowledged yet: kept apart from the state, since a message may be
+/// let go of while that is locked.
 #[derive(Debug, Default)]
 pub(super) struct Marks(Mutex<Vec<Mark>>);
 
@@ -124,34 +158,30 @@ impl Marks {
         self.all().is_empty()
     }
 
-    fn all(&self) -> std::sync::MutexGuard<'_, Vec<Mark>> {
+    fn all(&self) -> MutexGuard<'_, Vec<Mark>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Core {
-    /// Notes what the program has taken. What it only let go of, while the agent was ending, it has
-    /// not: it comes again.
-    pub(super) fn note_taken(&mut self, marks: Vec<Mark>) {
-        let is_ending = self.leaving.is_some() || self.witness.is_none();
-        for mark in marks {
-            if is_ending && !mark.on_purpose {
-                continue;
+    /// Acknowledges what the program has taken, or let go of. What it let go of while the agent was
+    /// ending it has not taken: that comes again.
+    pub(super) fn acknowledge(&mut self, marks: Vec<Mark>) {
+        for Mark { which, is_noted } in marks {
+            if let Some(journal) = self.journal.as_ref().filter(|_| !is_noted) {
+                if self.leaving.is_some() {
+                    continue;
+                }
+                let to_all = which.destination == Destination::All;
+                open(journal).seen(&which.peer, which.session, to_all, which.sequence_num);
             }
-            let Mark {
-                peer,
-                session,
-                destination,
-                sequence_num,
-                ..
-            } = mark;
-            let settled = self
-                .mesh
-                .taken(&peer, session, &destination, sequence_num, self.now);
-            if let (Some(up_to), Some(journal)) = (settled, &mut self.journal) {
-                let to_all = destination == Destination::All;
-                journal.seen(&peer, session, to_all, up_to);
-            }
+            self.mesh.taken(
+                &which.peer,
+                which.session,
+                &which.destination,
+                which.sequence_num,
+                self.now,
+            );
         }
     }
 }

@@ -30,6 +30,8 @@ pub struct Vitals {
     pub round_trips: RoundTrips,
     /// Whether the signaling server is there.
     pub is_registered: bool,
+    /// How often it has registered again after the server was gone.
+    pub comebacks: u64,
     /// Whether it is on its way out.
     pub is_leaving: bool,
     /// Its own log.
@@ -84,6 +86,7 @@ pub(super) struct Tally {
     sdp_rejected: [u64; SdpReason::ALL.len()],
     pub(super) round_trips: RoundTrips,
     pub(super) is_registered: bool,
+    pub(super) comebacks: u64,
     /// When the newest checkpoint was signed, and over how many entries.
     checkpoint: Option<(Instant, u64)>,
 }
@@ -155,6 +158,7 @@ impl Tally {
             sdp_rejected: Default::default(),
             round_trips: RoundTrips::default(),
             is_registered: true,
+            comebacks: 0,
             checkpoint: None,
         }
     }
@@ -197,6 +201,7 @@ impl Core {
             peers: peers.to_vec(),
             round_trips: self.tally.round_trips,
             is_registered: self.tally.is_registered,
+            comebacks: self.tally.comebacks,
             is_leaving: self.leaving.is_some(),
             witness: coverage,
             queued: self.queued(),

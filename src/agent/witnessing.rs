@@ -3,13 +3,14 @@
 
 use std::time::Duration;
 
+use tokio::sync::mpsc::error::TrySendError;
+
 use super::AgentError;
 use super::core::Core;
 use super::effects::Effect;
 use super::event::AgentEvent;
 use super::gate::wants_cover;
-use super::taking::Mark;
-use crate::outbox::Journal;
+use super::taking::open;
 use crate::witness::{Entry, Log, OnWriteError, WriteError};
 
 impl Core {
@@ -56,20 +57,13 @@ impl Core {
                 return false;
             }
         }
-        if let Err(err) = self.journal.as_mut().map_or(Ok(()), Journal::commit) {
+        let written = self.journal.as_ref().map(|journal| open(journal).commit());
+        if let Some(Err(err)) = written {
             self.stop_since("the outbox cannot be written", AgentError::Outbox(err));
             return false;
         }
         self.release();
         true
-    }
-
-    /// The agent has ended; the program took these only then.
-    pub(super) fn note_what_came_late(&mut self, marks: Vec<Mark>) {
-        self.note_taken(marks);
-        if let Err(err) = self.journal.as_mut().map_or(Ok(()), Journal::commit) {
-            tracing::error!(agent = %self.me, reason = %err, "the outbox cannot be written: what was taken last may come again");
-        }
     }
 
     /// The disk has so many entries.
@@ -129,7 +123,8 @@ impl Core {
                 }
             }
             Effect::Signal(frame) => {
-                if self.signal_queue.try_send(frame).is_err() {
+                // Without a server it has nowhere to go: what it was for is made anew with the next.
+                if let Err(TrySendError::Full(_)) = self.signal_queue.try_send(frame) {
                     tracing::warn!(agent = %self.me, reason = "the queue to the server is full", "a signaling frame was dropped; the dial is tried again");
                 }
             }

@@ -6,7 +6,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::anyhow;
@@ -17,10 +17,11 @@ use super::Globals;
 use super::agent_chaos;
 use super::agent_exec::{self, Again, Program};
 use super::agent_files::{self, FileDraft, Taking};
-use super::agent_ledger::{Fate, Ledger};
-use super::agent_lines::{Asked, Input, Line, PeerIs};
+use super::agent_ledger::Ledger;
+use super::agent_lines::{Asked, Input, Line};
 use super::agent_mcp;
 use super::agent_pipes::{self, Told};
+use super::agent_told::{held, settled, told};
 use super::failure::{Failure, impossible};
 use super::interrupt::Interrupt;
 use super::joining::{Joining, Members};
@@ -353,152 +354,6 @@ pub(super) async fn listen(
             }
         }
     }
-}
-
-/// What a program is told of an event.
-fn told(event: &AgentEvent, ledger: &Mutex<Ledger>) -> Vec<String> {
-    match event {
-        AgentEvent::Message(message) => vec![Line::Message { message }.to_text()],
-        AgentEvent::PeerUp { peer, .. } => {
-            let (state, reason) = (PeerIs::Up, None);
-            vec![
-                Line::Peer {
-                    peer,
-                    state,
-                    reason,
-                }
-                .to_text(),
-            ]
-        }
-        AgentEvent::PeerDown { peer, why } => {
-            let (state, reason) = (PeerIs::Down, Some(why.as_str()));
-            vec![
-                Line::Peer {
-                    peer,
-                    state,
-                    reason,
-                }
-                .to_text(),
-            ]
-        }
-        AgentEvent::Acked {
-            peer,
-            destination,
-            up_to,
-        } => {
-            let ids = held(ledger).acked(peer, destination, *up_to);
-            let ids = ids.iter();
-            ids.map(|id| settled(id, destination, peer, Fate::Acked))
-                .collect()
-        }
-        AgentEvent::Undelivered {
-            peer,
-            destination,
-            from,
-            to,
-            why,
-        } => {
-            let ids = held(ledger).lost(peer, destination, (*from, *to), *why);
-            let ids = ids.iter();
-            ids.map(|id| settled(id, destination, peer, Fate::Undelivered(*why)))
-                .collect()
-        }
-        AgentEvent::RefusedByPeer {
-            peer,
-            destination,
-            sequence_num,
-            reason,
-        } => {
-            let id = held(ledger).refused(peer, destination, *sequence_num);
-            let reason = reason.as_str();
-            let line = id.map(|id| {
-                Line::Refused {
-                    id: &id,
-                    peer,
-                    reason,
-                }
-                .to_text()
-            });
-            line.into_iter().collect()
-        }
-        AgentEvent::Rejected {
-            peer,
-            reason,
-            detail,
-        } => {
-            let reason = reason.as_str();
-            vec![
-                Line::Rejected {
-                    peer,
-                    reason,
-                    detail,
-                }
-                .to_text(),
-            ]
-        }
-        AgentEvent::SdpRejected {
-            peer,
-            reason,
-            detail,
-        } => {
-            let reason = reason.as_str();
-            vec![
-                Line::Rejected {
-                    peer,
-                    reason,
-                    detail,
-                }
-                .to_text(),
-            ]
-        }
-        AgentEvent::Equivocation { owner, fork, .. } => {
-            let message = format!("the log of `{owner}` has two histories ({})", fork.as_str());
-            vec![error(&message)]
-        }
-        AgentEvent::SignalingLost => {
-            vec![error(
-                "the signaling server is gone: links live on, new ones cannot be made",
-            )]
-        }
-        AgentEvent::WitnessInterrupted { error: why } => vec![error(why)],
-        AgentEvent::WitnessResumed { missing } => vec![error(&format!(
-            "the witness is written again; {missing} entries are missing, and it says so"
-        ))],
-        AgentEvent::Replaced => {
-            vec![error(
-                "a later process with the same id and key has taken this one's place",
-            )]
-        }
-        AgentEvent::File(file) => vec![agent_files::told(file)],
-        AgentEvent::Countersigned { .. } => Vec::new(),
-    }
-}
-
-fn settled(id: &str, destination: &Destination, peer: &AgentId, fate: Fate) -> String {
-    let destination = destination.as_str();
-    let line = match fate {
-        Fate::Acked => Line::Acked {
-            id,
-            destination,
-            peer,
-        },
-        Fate::Undelivered(why) => Line::Undelivered {
-            id,
-            destination,
-            peer,
-            reason: why.as_str(),
-        },
-    };
-    line.to_text()
-}
-
-fn error(message: &str) -> String {
-    let line = None;
-    Line::Error { line, message }.to_text()
-}
-
-fn held(ledger: &Mutex<Ledger>) -> MutexGuard<'_, Ledger> {
-    ledger.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Files that wait to be hashed and offered; then drafts wait too.

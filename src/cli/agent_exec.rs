@@ -16,6 +16,7 @@ use std::process::{ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::event::Timespec;
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, ChildStdin, Command};
@@ -181,10 +182,27 @@ async fn tell(
         let Some(line) = next else {
             return Heard::All;
         };
-        if stdin.write_all(line.text.as_bytes()).await.is_err() {
+        let (most, rest) = match &line.held {
+            Some(_) => line.parts(),
+            None => (line.text.as_bytes(), &[][..]),
+        };
+        if stdin.write_all(most).await.is_err() {
             return Heard::NotAll;
         }
-        next.take().into_iter().for_each(Told::written);
+        if let Some(held) = &line.held {
+            // Nothing tells when a child's pipe has room without writing to it.
+            while !agent_pipes::has_room(&*stdin, Some(&Timespec::default())) {
+                sleep(LOOKED_AFTER).await;
+            }
+            if let Err(err) = held.note() {
+                tracing::error!(reason = %err, "the program is told nothing more");
+                return Heard::NotAll;
+            }
+        }
+        if stdin.write_all(rest).await.is_err() {
+            return Heard::NotAll;
+        }
+        *next = None;
     }
 }
 
@@ -290,7 +308,7 @@ const TO_FINISH: Duration = Duration::from_secs(1);
 const TO_CLEAN_UP: Duration = Duration::from_secs(1);
 /// A longer line is logged in parts.
 const LONGEST_LOGGED: u64 = 8 * 1024;
-/// Between two looks at a group that is ending.
+/// Between two looks at a group that is ending, or at a pipe that is full.
 const LOOKED_AFTER: Duration = Duration::from_millis(20);
 /// Lines of its standard error that are told with its end.
 const LAST_WORDS: usize = 5;

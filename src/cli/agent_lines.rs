@@ -74,6 +74,8 @@ pub(super) enum Line<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         path: Option<&'a str>,
     },
+    /// The signaling server is gone, or the agent is registered again.
+    Signaling { state: SignalingIs },
     /// Something could not be done; the agent goes on.
     Error {
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -123,6 +125,14 @@ pub(super) enum Asked {
 pub(super) enum PeerIs {
     Up,
     Down,
+}
+
+/// Whether new links may be made.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum SignalingIs {
+    Lost,
+    Back,
 }
 
 impl Line<'_> {

@@ -16,7 +16,8 @@ use crate::swarm::{Swarm, SwarmAgent};
 /// Where to register, as whom, and whom to believe.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Joining {
-    /// The signaling server: ws://HOST:PORT or wss://HOST:PORT
+    /// The signaling server: ws://HOST:PORT or wss://HOST:PORT; several, separated by commas, are
+    /// tried in order
     #[arg(long, value_name = "URL")]
     signal: String,
     /// The swarm file: its name, its agents and their keys, and how they are linked
@@ -178,10 +179,15 @@ fn own_key(
     }
 }
 
-/// Where this host can be reached by the others: when the server is on this host alone, they are too.
+/// Where this host can be reached by the others: when the servers are on this host alone, they are
+/// too.
 fn local_addresses(signal: &str) -> anyhow::Result<Vec<IpAddr>> {
-    if let Some(address) = loopback_of(signal) {
-        return Ok(vec![address]);
+    let servers = signal.split(',').map(|url| loopback_of(url.trim()));
+    // One that is elsewhere may be the one that is reached.
+    if let Some(mut addresses) = servers.collect::<Option<Vec<_>>>() {
+        addresses.sort_unstable();
+        addresses.dedup();
+        return Ok(addresses);
     }
     let interfaces = if_addrs::get_if_addrs().map_err(|err| {
         impossible(
@@ -246,5 +252,18 @@ mod tests {
         ] {
             assert_eq!(loopback_of(elsewhere), None);
         }
+    }
+
+    #[test]
+    fn is_on_this_host_alone_only_where_every_server_is() {
+        let (v4, v6) = (
+            IpAddr::V4(Ipv4Addr::LOCALHOST),
+            IpAddr::V6(Ipv6Addr::LOCALHOST),
+        );
+        let addresses = |list| local_addresses(list).unwrap();
+        assert_eq!(addresses("ws://127.0.0.1:1, ws://localhost:2"), [v4]);
+        assert_eq!(addresses("ws://[::1]:1,ws://127.0.0.1:1"), [v4, v6]);
+        let all = addresses("ws://192.0.2.1:1");
+        assert_eq!(addresses("ws://127.0.0.1:1,ws://192.0.2.1:1"), all);
     }
 }

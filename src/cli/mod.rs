@@ -14,6 +14,7 @@ mod agent_mcp;
 mod agent_mcp_inbox;
 mod agent_mcp_tools;
 mod agent_pipes;
+mod agent_told;
 mod bars;
 mod bench;
 mod chaos;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::kept::{GivenBack, OutboxLimits};
 use crate::identity::{AgentId, LinkId, Session};
 use crate::message::{Destination, Reason, Timestamp};
 
@@ -30,29 +31,6 @@ pub struct Config {
     pub durable: bool,
     /// Makes link ids and jitter. Random in life, fixed in a simulation.
     pub seed: u64,
-}
-
-/// How much is kept for each peer until it acknowledges it, and how long.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct OutboxLimits {
-    /// Messages.
-    pub messages: usize,
-    /// Bytes of all of them; the last one may go beyond.
-    pub bytes: usize,
-    /// What is older is given back to the caller.
-    pub keep: Duration,
-}
-
-impl Default for OutboxLimits {
-    /// 4,096 messages and 4 MiB, for 24 hours: minutes of a busy conversation, and 400 MiB in the
-    /// worst case of a hundred peers that are all away.
-    fn default() -> Self {
-        Self {
-            messages: 4096,
-            bytes: 4 * 1024 * 1024,
-            keep: Duration::from_secs(24 * 60 * 60),
-        }
-    }
 }
 
 /// Whom an agent should be linked with.
@@ -128,26 +106,6 @@ pub struct Assigned {
     pub sequence_num: u64,
     /// The peers it is for, whether linked now or away.
     pub to: Vec<AgentId>,
-}
-
-/// What an agent that was here before knows of one peer: from the disk.
-#[derive(Debug, Clone)]
-pub struct Remembered {
-    /// Who.
-    pub peer: AgentId,
-    /// What was meant for it.
-    pub sent: Lanes<RememberedSent>,
-    /// Its last session of which anything was seen, and up to which number.
-    pub seen: Option<(Session, Lanes<Option<u64>>)>,
-}
-
-/// What was meant for a peer under one destination.
-#[derive(Debug, Clone, Default)]
-pub struct RememberedSent {
-    /// The greatest number used.
-    pub greatest: u64,
-    /// What is not settled, in the order of the numbers: number, age, message.
-    pub kept: Vec<(u64, Duration, Bytes)>,
 }
 
 /// Why a message cannot be sent now.
@@ -250,34 +208,6 @@ impl CloseReason {
             Self::Goodbye => "goodbye",
             Self::Leaving => "leaving",
             Self::Lost => "lost",
-        }
-    }
-}
-
-/// Why a message is given back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum GivenBack {
-    /// The peer did not come back within [`OutboxLimits::keep`].
-    Expired,
-    /// The peer is away, and there is no room for all that is meant for it.
-    Full,
-    /// It is larger than the peer takes.
-    TooLarge,
-    /// This agent left before it was acknowledged.
-    Left,
-    /// It belongs to a session of this agent that a later one has taken the place of.
-    Superseded,
-}
-
-impl GivenBack {
-    /// The reason as a word.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Expired => "expired",
-            Self::Full => "full",
-            Self::TooLarge => "too-large",
-            Self::Left => "left",
-            Self::Superseded => "superseded",
         }
     }
 }

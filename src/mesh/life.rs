@@ -65,8 +65,8 @@ impl Peer {
     }
 
     pub(super) fn dial(&mut self, shared: &mut Shared, now: Instant) {
-        let Some(session) = self.hint else {
-            return; // an offer names the session it is meant for
+        let Some(session) = self.hint.filter(|_| !shared.cut_off) else {
+            return; // an offer names the session it is meant for, and has to be carried
         };
         self.abandon(CloseReason::Replaced, shared);
         let link = shared.make_link(&self.id);

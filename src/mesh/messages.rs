@@ -4,8 +4,8 @@
 use std::time::{Duration, Instant};
 
 use super::guard::Guard;
+use super::keeping::outgoing;
 use super::machine::Mesh;
-use super::outbox::outgoing;
 use super::peer::Peer;
 use super::shared::Shared;
 use super::{Claimed, Header, Lanes, Output, RefusedNotice};

@@ -18,26 +18,28 @@
 mod api;
 mod guard;
 mod heartbeat;
+mod keeping;
+#[cfg(test)]
+mod keeping_tests;
+mod kept;
 mod life;
 mod machine;
 #[cfg(test)]
 mod message_tests;
 mod messages;
-mod outbox;
-#[cfg(test)]
-mod outbox_tests;
 mod outgoing;
 mod parting;
 mod peer;
+mod presence;
 mod shared;
 #[cfg(test)]
 mod tests;
 
 pub use api::{
-    Assigned, Claimed, CloseReason, Config, Farewell, GivenBack, Header, HelloError, Lanes, Last,
-    Neighbours, Next, OutboxLimits, Output, PeerState, PeerView, RefusedNotice, Remembered,
-    RememberedSent, SendError,
+    Assigned, Claimed, CloseReason, Config, Farewell, Header, HelloError, Lanes, Last, Neighbours,
+    Next, Output, PeerState, PeerView, RefusedNotice, SendError,
 };
+pub use kept::{GivenBack, OutboxLimits, Remembered, RememberedSent};
 pub use machine::Mesh;
 
 /// How many messages a receiver keeps that arrive before `hello` (`wire.md`); the caller holds

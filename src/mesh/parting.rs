@@ -61,7 +61,7 @@ impl Peer {
         self.departed = None;
         let linked = self.live.is_some() || self.making.is_some();
         // A link that is being parted from is followed by another when it is closed.
-        if !self.present || linked {
+        if !self.present || linked || shared.cut_off {
             return self.present;
         }
         self.failures = 0;

@@ -167,7 +167,8 @@ impl Peer {
                 .is_some_and(|live| Some(live.session) == self.hint);
         let departed = self.departed.is_some() && self.departed == self.hint;
         self.retry_at = None;
-        if self.present && !linked && !departed && !self.parted && shared.leaving.is_none() {
+        let can = shared.leaving.is_none() && !shared.cut_off;
+        if self.present && !linked && !departed && !self.parted && can {
             self.retry_at = Some(now + shared.backoff(self.failures));
             self.failures = self.failures.saturating_add(1);
             self.wake(shared);

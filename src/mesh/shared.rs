@@ -16,6 +16,8 @@ pub(super) struct Shared {
     pub(super) origin: Instant,
     /// Set by [`super::Mesh::leave`]: when the last links are closed.
     pub(super) leaving: Option<Instant>,
+    /// Whether there is no signaling server: no offer can be carried.
+    pub(super) cut_off: bool,
     /// The greatest number given out to `*`.
     pub(super) all_assigned: u64,
     outputs: VecDeque<Output>,
@@ -34,6 +36,7 @@ impl Shared {
             config,
             origin: now,
             leaving: None,
+            cut_off: false,
             all_assigned: 0,
             outputs: VecDeque::new(),
             links: BTreeMap::new(),

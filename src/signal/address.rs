@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use tokio_tungstenite::tungstenite::http::Uri;
 
+use super::connect::ConnectError;
 use crate::identity::SwarmName;
 
 /// The names under which one server may be registered with.
@@ -100,6 +101,29 @@ impl Target {
     }
 }
 
+/// The URLs in `list`, one or several, separated by commas. Each is one of a signaling server.
+///
+/// # Errors
+/// [`ConnectError::Url`], with the first that is none.
+pub fn servers(list: &str, swarm: &SwarmName) -> Result<Vec<String>, ConnectError> {
+    let bad = |url: &str, detail| {
+        let url = url.escape_debug().to_string();
+        ConnectError::Url { url, detail }
+    };
+    let urls: Vec<_> = list.split(',').map(|url| url.trim().to_owned()).collect();
+    if urls.len() > MAX_SERVERS {
+        let detail = format!(
+            "{} servers are listed, at most {MAX_SERVERS} are tried",
+            urls.len()
+        );
+        return Err(bad(list, detail));
+    }
+    for url in &urls {
+        Target::new(url, swarm).map_err(|detail| bad(url, detail))?;
+    }
+    Ok(urls)
+}
+
 /// The path of a swarm.
 pub(super) fn swarm_path(swarm: &SwarmName) -> String {
     format!("{PATH_PREFIX}{swarm}")
@@ -130,6 +154,8 @@ fn parse_authority(text: &str) -> Option<String> {
     good.then(|| authority(host, port))
 }
 
+/// Servers of one agent: a round of attempts at all of them is to end.
+const MAX_SERVERS: usize = 16;
 /// Before the swarm's name.
 const PATH_PREFIX: &str = "/v1/";
 
@@ -169,6 +195,23 @@ mod tests {
         assert_eq!(swarm_of_path(&swarm_path(&swarm)), Some(swarm));
         for bad in ["/", "/v1/", "/v1/Five", "/v2/five", "/v1/five/x"] {
             assert_eq!(swarm_of_path(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn several_servers_are_separated_by_commas_and_each_is_looked_at() {
+        let servers = |list: &str| servers(list, &"five".parse().unwrap());
+        let both = servers("ws://a:1, wss://b").unwrap();
+        assert_eq!(both, ["ws://a:1", "wss://b"]);
+        assert_eq!(servers("ws://a:1").unwrap(), ["ws://a:1"]);
+        for (bad, named) in [
+            ("ws://a:1,http://b:1", "`http://b:1`"),
+            ("ws://a:1,", "``"),
+            ("ws://a:1,,ws://b:1", "``"),
+            (&"ws://a:1,".repeat(17), "at most 16"),
+        ] {
+            let err = servers(bad).unwrap_err().to_string();
+            assert!(err.contains(named), "{err}");
         }
     }
 

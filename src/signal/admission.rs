@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::address::Names;
 use super::errors::{ErrorCode, ErrorFrame};
-use super::proof::Register;
+use super::proof::{Later, Register};
 use super::room::ConnId;
 use super::wire::{IceServer, Peer};
 use crate::identity::{AgentId, BadSignature, PublicKey, Roster, Session, SwarmName};
@@ -77,8 +77,11 @@ pub(super) struct Swarm {
 #[derive(Debug)]
 pub(super) struct Member {
     pub(super) conn: ConnId,
-    pub(super) public_key: PublicKey,
     pub(super) session: Session,
+    /// Its registration, for an earlier session that comes later.
+    pub(super) proof: Later,
+    /// Itself as JSON, written once: each who registers is told of all members.
+    pub(super) listed: Box<str>,
 }
 
 impl Rules {
@@ -146,6 +149,8 @@ impl Rules {
             let message = format!("a later session of `{agent_id}` is connected");
             let mut refusal = ErrorCode::OlderSession.because(message);
             refusal.session = Some(current.session);
+            // Without it the agent would have to take our word.
+            refusal.later = Some(Box::new(current.proof.clone()));
             return Err(refusal);
         }
         let limits = &self.limits;
@@ -167,11 +172,18 @@ impl Rules {
 }
 
 impl Member {
-    pub(super) fn as_peer(&self, agent_id: &AgentId) -> Peer {
-        Peer {
-            agent_id: agent_id.clone(),
-            public_key: self.public_key,
-            session: self.session,
+    /// Who registered on `conn`, with this proof of it.
+    pub(super) fn new(conn: ConnId, register: &Register, proof: Later) -> Self {
+        let peer = Peer {
+            agent_id: register.agent_id.clone(),
+            public_key: register.public_key,
+            session: register.session,
+        };
+        Self {
+            conn,
+            session: register.session,
+            proof,
+            listed: peer.to_text().into(),
         }
     }
 }

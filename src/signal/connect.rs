@@ -12,7 +12,7 @@ use super::address::Target;
 use super::client::ClientConfig;
 use super::door::socket_config;
 use super::errors::ErrorCode;
-use super::proof::Register;
+use super::proof::{Later, Register};
 use super::tls::{CertificateFault, HandshakeFault, Stream};
 use super::wire::{ClientFrame, PROTOCOL, Registered, ServerFrame};
 use crate::identity::Session;
@@ -132,7 +132,75 @@ pub enum ConnectError {
         message: String,
         /// With `older-session`: the session that is connected; a greater one may take its place.
         session: Option<Session>,
+        /// With `older-session`: the registration of that session.
+        later: Option<Box<Later>>,
+        /// How long it asks to wait before the next attempt.
+        retry_after: Option<Duration>,
     },
+    /// It has no place for anybody at the moment.
+    #[error("{url}: the server has no place at the moment; try again later, or another server")]
+    Busy {
+        /// The URL.
+        url: String,
+        /// How long it asks to wait before the next attempt.
+        retry_after: Option<Duration>,
+    },
+    /// There are several servers, and none took this agent.
+    #[error("none of the {} signaling servers can be reached:{}", tried.len(), lines(tried))]
+    NoneOf {
+        /// Each one's error, in their order.
+        tried: Vec<Self>,
+    },
+}
+
+impl ConnectError {
+    /// Whether it stays so until somebody changes something here or there: no other server, and no
+    /// later attempt, is the remedy.
+    pub fn is_lasting(&self) -> bool {
+        match self {
+            Self::Url { .. }
+            | Self::NoTls { .. }
+            | Self::NeedsTls { .. }
+            | Self::Certificate { .. }
+            | Self::NoAuthorities { .. } => true,
+            Self::Registration { code, .. } => match code {
+                ErrorCode::BadFrame
+                | ErrorCode::BadSignature
+                | ErrorCode::NotAdmitted
+                | ErrorCode::IdTaken
+                | ErrorCode::OlderSession
+                | ErrorCode::WrongServer
+                | ErrorCode::NotYours
+                | ErrorCode::TooLarge => true,
+                ErrorCode::NotRegistered
+                | ErrorCode::Replaced
+                | ErrorCode::UnknownPeer
+                | ErrorCode::RateLimited
+                | ErrorCode::ServerFull => false,
+            },
+            Self::NoSuchHost { .. }
+            | Self::Refused { .. }
+            | Self::Unreachable { .. }
+            | Self::NotWebSocket { .. }
+            | Self::Protocol { .. }
+            | Self::Tls { .. }
+            | Self::TimedOut { .. }
+            | Self::Busy { .. } => false,
+            Self::NoneOf { tried } => tried.iter().any(Self::is_lasting),
+        }
+    }
+
+    /// How long the server asks to wait before the next attempt.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Registration { retry_after, .. } | Self::Busy { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+}
+
+fn lines(tried: &[ConnectError]) -> String {
+    tried.iter().map(|err| format!("\n  {err}")).collect()
 }
 
 /// 1. look up and connect, 2. TLS, 3. WebSocket, 4. challenge, 5. register, 6. registered.
@@ -198,6 +266,13 @@ fn no_web_socket(url: String, err: &Error) -> ConnectError {
         Error::Http(answer) if answer.status() == http::StatusCode::UPGRADE_REQUIRED => {
             ConnectError::NeedsTls { url }
         }
+        // The server itself, or what stands before it (RFC 9110, sections 10.2.3 and 15.6.4).
+        Error::Http(answer) if answer.status() == http::StatusCode::SERVICE_UNAVAILABLE => {
+            let header = answer.headers().get(http::header::RETRY_AFTER);
+            let seconds = header.and_then(|value| value.to_str().ok()?.parse().ok());
+            let retry_after = seconds.map(Duration::from_secs);
+            ConnectError::Busy { url, retry_after }
+        }
         err => ConnectError::NotWebSocket {
             url,
             detail: err.to_string(),
@@ -261,6 +336,8 @@ async fn next_frame(socket: &mut Socket, target: &Target) -> Result<ServerFrame,
     match ServerFrame::parse(text.as_bytes()) {
         Ok(ServerFrame::Error(error)) => Err(ConnectError::Registration {
             url,
+            retry_after: error.retry_after(),
+            later: error.later,
             code: error.code,
             message: error.message,
             session: error.session,

@@ -1,6 +1,7 @@
 //! What is wrong: refusals by the server, and bytes that are no frame (`wire.md`, section *Signaling*).
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -26,9 +27,13 @@ pub struct ErrorFrame {
     /// With `older-session`: the session that is connected.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session: Option<Session>,
-    /// With `replaced`: the registration that took the place, if its session is a later one.
+    /// With `replaced` and `older-session`: the registration that has the place, if its session is a
+    /// later one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub later: Option<Box<Later>>,
+    /// How long to wait before coming back, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u64>,
 }
 
 /// What is wrong.
@@ -114,6 +119,16 @@ impl FrameReason {
 }
 
 impl ErrorFrame {
+    /// How long the server asks to wait before coming back.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after_ms.map(Duration::from_millis)
+    }
+
+    pub(super) fn after(mut self, wait: Duration) -> Self {
+        self.retry_after_ms = u64::try_from(wait.as_millis()).ok();
+        self
+    }
+
     pub(super) fn in_reply_to(mut self, frame_type: &str) -> Self {
         self.in_reply_to = Some(frame_type.into());
         self
@@ -165,6 +180,7 @@ impl ErrorCode {
             link: None,
             session: None,
             later: None,
+            retry_after_ms: None,
         }
     }
 

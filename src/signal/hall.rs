@@ -8,7 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
@@ -136,9 +136,11 @@ impl Hall {
         (!state.closed).then_some(state.room.traffic)
     }
 
-    /// A socket was dropped at once.
-    pub(super) fn turn_away(&self) {
-        self.lock().room.traffic.turned_away += 1;
+    /// A socket is dropped at once; when it may come back.
+    pub(super) fn turn_away(&self) -> Duration {
+        let mut state = self.lock();
+        state.room.traffic.turned_away += 1;
+        state.room.line.place(Instant::now())
     }
 
     pub(super) fn enter(&self, arrival: Arrival) -> Option<Outlet> {

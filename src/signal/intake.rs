@@ -3,7 +3,7 @@
 //! All of it needs to know nothing of others, so that it happens outside the room's lock: who sends
 //! much, or what is costly to read, keeps nobody waiting. Pure.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
@@ -68,7 +68,9 @@ impl Intake {
             return bad(code, detail, true);
         }
         if let Some(too_much) = self.charge(&came, now) {
-            return bad(ErrorCode::RateLimited, too_much, true);
+            let refusal = ErrorCode::RateLimited.because(too_much).after(TOO_FAST);
+            let close = true;
+            return Some(Input::Bad { refusal, close });
         }
         match came {
             Came::Text(text) if self.agent.is_none() && text.len() > MAX_REGISTER => {
@@ -142,5 +144,7 @@ impl Intake {
     }
 }
 
+/// Who sent too much has a full burst again by then.
+const TOO_FAST: Duration = Duration::from_secs(5);
 /// Ids and keys of full length need a quarter of it.
 const MAX_REGISTER: usize = 4 * 1024;

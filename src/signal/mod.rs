@@ -10,6 +10,7 @@ mod admission;
 mod bucket;
 mod census;
 mod client;
+mod comeback;
 mod connect;
 mod connection;
 mod crowd;
@@ -17,6 +18,7 @@ mod door;
 mod errors;
 mod hall;
 mod intake;
+mod line;
 mod members;
 mod meter;
 mod notes;
@@ -30,9 +32,11 @@ mod tls;
 mod traffic;
 mod wire;
 
+pub use address::servers;
 pub use admission::{Admission, Limits};
 pub use census::Census;
 pub use client::{Client, ClientConfig, ClientSender, RecvError, SendError};
+pub use comeback::{Attempt, Comeback};
 pub use connect::ConnectError;
 pub use errors::{ErrorCode, ErrorFrame, FrameError, FrameReason};
 pub use notes::WitnessNote;
@@ -49,6 +53,8 @@ pub use wire::{
 
 #[cfg(test)]
 mod admission_tests;
+#[cfg(test)]
+mod comeback_tests;
 #[cfg(test)]
 mod refusal_tests;
 #[cfg(test)]

@@ -295,7 +295,7 @@ const MAX_SERVER: usize = 260;
 /// Characters in the reason of a goodbye, on every way it travels: a sentence.
 pub const MAX_REASON: usize = 256;
 /// Integers from here on are not told apart by every JSON reader.
-const INTEGERS_END: u64 = 1 << 53;
+pub(super) const INTEGERS_END: u64 = 1 << 53;
 
 #[cfg(test)]
 mod tests {

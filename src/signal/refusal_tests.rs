@@ -44,6 +44,18 @@ async fn every_code_of_the_contract_comes_and_closes_the_socket_where_it_says_so
             }
             let current = (code == ErrorCode::OlderSession).then(|| session(LATER));
             assert_eq!(error.session, current, "{code}");
+            // Who is proven to be there later, and how long to stay away.
+            let proof = error.later.as_ref().map(|later| {
+                let (swarm, a) = (SWARM.parse().unwrap(), "a".parse().unwrap());
+                later.proves(&swarm, &a, &key(1).public_key(), session(LATER - 1))
+            });
+            let proven = (code == ErrorCode::OlderSession).then_some(true);
+            assert_eq!(proof, proven, "{code}");
+            let pause = matches!(code, ErrorCode::ServerFull | ErrorCode::RateLimited);
+            let asked = error
+                .retry_after()
+                .map(|pause| pause >= Duration::from_secs(1));
+            assert_eq!(asked, pause.then_some(true), "{code}");
         })
         .await;
     }
@@ -366,3 +378,30 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const LATER: u64 = 1_700_000_000_000;
 /// Enough that something left behind by each client shows.
 const ROUNDS: usize = 20;
+
+#[tokio::test]
+async fn a_socket_that_is_turned_away_is_told_when_to_come_back_and_each_a_little_later() {
+    within(async {
+        let server = server_with(Limits {
+            unregistered: 0,
+            ..Limits::default()
+        })
+        .await;
+        let mut pauses = Vec::new();
+        for _ in 0..600 {
+            let refused = Client::connect(config(server.url(), "a", 1)).await;
+            match refused.err().unwrap() {
+                ConnectError::Busy { retry_after, .. } => pauses.push(retry_after.unwrap()),
+                // It was dropped before the request was written.
+                ConnectError::NotWebSocket { .. } | ConnectError::Unreachable { .. } => {}
+                err => panic!("{err}"),
+            }
+        }
+        // Most have read it; nobody waits for them to.
+        assert!(pauses.len() >= 300, "{}", pauses.len());
+        assert!(pauses.iter().all(|pause| *pause >= Duration::from_secs(1)));
+        assert_eq!(server.observer().look().unwrap().1.turned_away, 600);
+        server.shutdown().await;
+    })
+    .await;
+}

@@ -15,10 +15,11 @@ use super::admission::{Admission, Member, Rules, Swarm};
 use super::census::Census;
 use super::crowd::{Crowd, Full, Network};
 use super::errors::{ErrorCode, ErrorFrame};
+use super::line::Line;
 use super::notes::{Refusals, WitnessNote};
-use super::proof::{Goodbye, Nonce, Register};
+use super::proof::{Goodbye, Later, Nonce, Register};
 use super::traffic::Traffic;
-use super::wire::{Candidates, ClientFrame, LeftReason, PROTOCOL, Registered, ServerFrame};
+use super::wire::{Candidates, ClientFrame, LeftReason, PROTOCOL, Peer, Registered, ServerFrame};
 use crate::identity::{AgentId, BadSignature, SwarmName};
 
 /// One connection; never used again.
@@ -88,6 +89,8 @@ pub(super) struct Room {
     connected: Crowd,
     /// Those of `conns` that have not registered.
     unregistered: Crowd,
+    /// Those for whom there was no place.
+    pub(super) line: Line,
     pub(super) refusals: Refusals,
     pub(super) traffic: Traffic,
     pub(super) swarms: BTreeMap<SwarmName, Swarm>,
@@ -117,6 +120,7 @@ impl Room {
             conns: HashMap::new(),
             connected: Crowd::new(limits.connections, limits.connections_per_address),
             unregistered: Crowd::new(limits.unregistered, limits.unregistered_per_address),
+            line: Line::new(now),
             refusals: Refusals::new(now),
             traffic: Traffic::default(),
             rules,
@@ -138,7 +142,7 @@ impl Room {
         let came = matches!(input, Input::Frame(_) | Input::Bad { .. });
         self.traffic.received += u64::from(came);
         match input {
-            Input::Connected(arrival) => self.connected(conn, arrival),
+            Input::Connected(arrival) => self.connected(conn, arrival, now),
             Input::Closed => self.leave(conn, LeftReason::Lost),
             Input::Tick => self.tick(conn, now),
             Input::Frame(heard) => self.frame(conn, *heard, now),
@@ -170,7 +174,7 @@ impl Room {
         self.conns.contains_key(&conn)
     }
 
-    fn connected(&mut self, conn: ConnId, arrival: Arrival) {
+    fn connected(&mut self, conn: ConnId, arrival: Arrival, now: Instant) {
         let Arrival {
             swarm,
             nonce,
@@ -185,6 +189,7 @@ impl Room {
                 }
             };
             let refusal = ErrorCode::ServerFull.because(message);
+            let refusal = refusal.after(self.line.place(now));
             self.traffic.refused(refusal.code);
             self.send(conn, &ServerFrame::Error(refusal));
             self.effects.push(Effect::Close { conn });
@@ -272,6 +277,10 @@ impl Room {
         let admitted = self.rules.admit(swarm, &self.swarms, register, proof);
         if let Err(refusal) = admitted {
             self.note_refused(swarm, register, refusal.code, now);
+            let refusal = match refusal.code {
+                ErrorCode::ServerFull => refusal.after(self.line.place(now)),
+                _ => refusal,
+            };
             self.refuse(conn, refusal.in_reply_to("register"), true);
             return;
         }
@@ -287,35 +296,30 @@ impl Room {
             c.state = State::Registered(agent_id.clone());
             self.unregistered.leave(c.network);
         }
-        self.replace(conn, swarm, register);
+        let Some(proof) = self.conns.get(&conn).map(|c| register.as_later(&c.nonce)) else {
+            return;
+        };
+        self.replace(swarm, agent_id, &proof);
         self.traffic.registrations += 1;
 
         let metadata = json!({ "public_key": public_key, "session": session });
         self.note(swarm, "agent_registered", Some(agent_id), metadata);
         let state = self.swarms.entry(swarm.clone()).or_default();
-        let connected_agents = state.members.iter().map(|(id, m)| m.as_peer(id)).collect();
-        let member = Member {
-            conn,
-            public_key,
-            session,
-        };
-        let agent = member.as_peer(agent_id);
+        let others = state.members.values().map(|member| &*member.listed);
+        let registered = Registered::text(agent_id, others, &self.rules.ice_servers);
+        let member = Member::new(conn, register, proof);
+        let joined = Peer::joined(&member.listed);
         state.members.insert(agent_id.clone(), member);
         if matches!(self.rules.admission, Admission::Open) {
             state.pins.insert(agent_id.clone(), public_key);
         }
-        let registered = ServerFrame::Registered(Registered {
-            agent_id: agent_id.clone(),
-            connected_agents,
-            ice_servers: self.rules.ice_servers.clone(),
-        });
-        self.send(conn, &registered);
-        self.tell_others(swarm, agent_id, &ServerFrame::AgentJoined { agent });
+        let text = registered.into();
+        self.effects.push(Effect::Send { conn, text });
+        self.tell_others(swarm, agent_id, joined);
     }
 
     /// Ends the earlier connection of an agent that registers again.
-    fn replace(&mut self, by: ConnId, swarm: &SwarmName, register: &Register) {
-        let agent_id = &register.agent_id;
+    fn replace(&mut self, swarm: &SwarmName, agent_id: &AgentId, by: &Later) {
         let state = self.swarms.get(swarm);
         let Some(earlier) = state.and_then(|s| s.members.get(agent_id)) else {
             return;
@@ -323,12 +327,10 @@ impl Room {
         let conn = earlier.conn;
         let message = "an equal or later session of this agent registered elsewhere";
         self.traffic.refused(ErrorCode::Replaced);
-        let is_later = register.session > earlier.session;
-        // Without it the agent would have to take our word.
-        let later = self.conns.get(&by);
-        let later = later.map(|by| Box::new(register.as_later(&by.nonce)));
+        let is_later = by.session > earlier.session;
         let replaced = ErrorFrame {
-            later: later.filter(|_| is_later),
+            // Without it the agent would have to take our word.
+            later: is_later.then(|| Box::new(by.clone())),
             ..ErrorCode::Replaced.because(message)
         };
         self.send(conn, &ServerFrame::Error(replaced));
@@ -411,12 +413,12 @@ impl Room {
             session,
             reason,
         };
-        self.tell_others(swarm, agent_id, &left);
+        self.tell_others(swarm, agent_id, left.to_text());
     }
 
-    fn tell_others(&mut self, swarm: &SwarmName, agent_id: &AgentId, frame: &ServerFrame) {
+    fn tell_others(&mut self, swarm: &SwarmName, agent_id: &AgentId, frame: String) {
         // Written once; what is queued per connection shares it.
-        let text = Utf8Bytes::from(frame.to_text());
+        let text = Utf8Bytes::from(frame);
         let members = self.swarms.get(swarm).map(|s| &s.members);
         for (_, member) in members
             .into_iter()

@@ -2,12 +2,12 @@
 //!
 //! A thin shell: what is allowed is decided in `room`, what one connection does in `connection`.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -132,7 +132,7 @@ impl Server {
         };
         // Before listening, so that a wrong name leaves nothing behind.
         Names::new(listen, &config.names).map_err(|name| ServerError::Name { name })?;
-        let listener = TcpListener::bind(listen).await.map_err(io)?;
+        let listener = listen_on(listen).map_err(io)?;
         let local_addr = listener.local_addr().map_err(io)?;
         let names =
             Names::new(local_addr, &config.names).map_err(|name| ServerError::Name { name })?;
@@ -206,6 +206,17 @@ impl Server {
     }
 }
 
+fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    // A server that is started anew finds its port still held by connections of the one before.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(ACCEPT_QUEUE)
+}
+
 async fn accept(listener: TcpListener, hall: Arc<Hall>, stopped: watch::Receiver<bool>) {
     let mut tasks = JoinSet::new();
     let mut stop = stopped.clone();
@@ -220,7 +231,7 @@ async fn accept(listener: TcpListener, hall: Arc<Hall>, stopped: watch::Receiver
                     let places = (hall.socket_place(from), hall.stranger_place(from));
                     // When all places are taken the newest goes: it is the cheapest to send away.
                     let (Some(socket), Some(stranger)) = places else {
-                        hall.turn_away();
+                        turn_away(tcp, hall.turn_away(), hall.tls.is_some());
                         tracing::debug!(%from, "too many sockets, or too many that are shaking hands; dropped one");
                         continue;
                     };
@@ -240,6 +251,21 @@ async fn accept(listener: TcpListener, hall: Arc<Hall>, stopped: watch::Receiver
     while tasks.join_next().await.is_some() {}
 }
 
+/// Drops a socket, after saying when to come back, in the only language that its other end can be
+/// expected to know by now. Does not wait: what the kernel does not take at once is not said.
+fn turn_away(tcp: TcpStream, wait: Duration, secured: bool) {
+    // Of TLS not a word has been spoken, and another would only mislead.
+    if !secured && let Ok(mut tcp) = tcp.into_std() {
+        let seconds = wait.as_millis().div_ceil(1000);
+        let _ = tcp.write(format!("{BUSY}Retry-After: {seconds}\r\n\r\n").as_bytes());
+    }
+}
+
+/// The answer where there is no place (RFC 9110, section 15.6.4), up to the last header.
+const BUSY: &str = "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n";
+/// Connections that the kernel keeps until they are accepted; more wait at their own end, and ask
+/// again after a second. As many as may be unregistered.
+const ACCEPT_QUEUE: u32 = 1024;
 /// Long enough not to spin while the operating system refuses, short enough not to be noticed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 

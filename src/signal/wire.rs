@@ -6,8 +6,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::errors::{ErrorFrame, FrameError};
-use super::members::{Members, Wrong, unexpected};
-use super::proof::{Goodbye, Nonce, Register};
+use super::members::{Members, Wrong, schema_error, unexpected};
+use super::proof::{Goodbye, INTEGERS_END, Nonce, Register};
 use super::sdp::{SdpFrame, SdpKind};
 use crate::identity::{AgentId, LinkId, PublicKey, Session};
 
@@ -256,6 +256,36 @@ impl ServerFrame {
     }
 }
 
+impl Registered {
+    /// The frame `registered`, of agents that are written already: the list of a large swarm is
+    /// told to everybody who joins, while all others wait.
+    pub(super) fn text<'a>(
+        agent_id: &AgentId,
+        connected_agents: impl Iterator<Item = &'a str>,
+        ice_servers: &[IceServer],
+    ) -> String {
+        let agents: Vec<_> = connected_agents.collect();
+        format!(
+            r#"{{"type":"registered","agent_id":{},"connected_agents":[{}],"ice_servers":{}}}"#,
+            to_text(agent_id),
+            agents.join(","),
+            to_text(&ice_servers),
+        )
+    }
+}
+
+impl Peer {
+    /// As it stands in a list.
+    pub(super) fn to_text(&self) -> String {
+        to_text(self)
+    }
+
+    /// The frame `agent-joined`, of a peer that is written already.
+    pub(super) fn joined(peer: &str) -> String {
+        format!(r#"{{"type":"agent-joined","agent":{peer}}}"#)
+    }
+}
+
 /// Reads a frame of either direction, as `ifswarm verify` does. Says nothing about signatures:
 /// see [`SdpFrame::verify_offline`].
 ///
@@ -322,6 +352,7 @@ impl ErrorFrame {
             link: members.take_optional("link")?,
             session: members.take_optional("session")?,
             later: members.take_optional_object("later")?,
+            retry_after_ms: retry_after(members)?,
         })
     }
 }
@@ -339,6 +370,15 @@ fn agent_left(members: &mut Members) -> Result<ServerFrame, Wrong> {
         session: members.take("session")?,
         reason: members.take("reason")?,
     })
+}
+
+fn retry_after(members: &mut Members) -> Result<Option<u64>, Wrong> {
+    match members.take_optional("retry_after_ms")? {
+        Some(INTEGERS_END..) => Err(schema_error(
+            "member `retry_after_ms`: expected an integer below 2^53".into(),
+        )),
+        wait => Ok(wait),
+    }
 }
 
 fn please_offer(members: &mut Members) -> Result<(AgentId, AgentId), Wrong> {

@@ -63,6 +63,7 @@ fn samples() -> Vec<Value> {
         to: session.map(|_| id("b")),
         link: session.map(|_| link()),
         session,
+        retry_after_ms: session.map(|_| 1500),
         later: session.map(|session| {
             Box::new(Later {
                 nonce,
@@ -141,6 +142,36 @@ fn reads_what_it_writes_and_the_schema_accepts_it() {
             .map(|e| e.to_string())
             .collect();
         assert_eq!(errors, [""; 0], "{sample}");
+    }
+}
+
+#[test]
+fn a_list_of_agents_that_are_written_already_is_the_same_frame() {
+    for sample in samples() {
+        let whole = sample.to_string();
+        match ServerFrame::parse(whole.as_bytes()) {
+            Ok(ServerFrame::Registered(registered)) => {
+                let peer = registered.connected_agents[0].clone();
+                let written = peer.to_text();
+                let servers = &registered.ice_servers;
+                for n in 0..3 {
+                    let frame = ServerFrame::Registered(Registered {
+                        connected_agents: vec![peer.clone(); n],
+                        ..registered.clone()
+                    });
+                    let list = std::iter::repeat_n(written.as_str(), n);
+                    let text = Registered::text(&registered.agent_id, list, servers);
+                    assert_eq!(text, frame.to_text());
+                }
+            }
+            Ok(frame @ ServerFrame::AgentJoined { .. }) => {
+                let ServerFrame::AgentJoined { agent } = &frame else {
+                    unreachable!("matched above")
+                };
+                assert_eq!(Peer::joined(&agent.to_text()), frame.to_text());
+            }
+            _ => {}
+        }
     }
 }
 

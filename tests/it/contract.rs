@@ -85,6 +85,7 @@ items! {
         ifswarm::agent::AgentEvent::Rejected,
         ifswarm::agent::AgentEvent::Replaced,
         ifswarm::agent::AgentEvent::SdpRejected,
+        ifswarm::agent::AgentEvent::SignalingBack,
         ifswarm::agent::AgentEvent::SignalingLost,
         ifswarm::agent::AgentEvent::Undelivered,
 }

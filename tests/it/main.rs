@@ -14,6 +14,7 @@ mod cli_checkpoints;
 mod cli_files;
 mod cli_verify;
 mod cli_witness;
+mod comeback;
 mod contract;
 mod conversation;
 mod countersigning;

@@ -84,8 +84,7 @@ fn metrics_count_what_was_said_and_health_says_what_is_wrong() {
         assert_eq!(process.health(), (200, "ok\n".into()));
         assert!(process.probe());
     }
-    swarm.server.told_to_end();
-    assert_eq!(swarm.server.end().0, 0);
+    swarm.stop_serving();
     let gone = ann.until("error");
     assert!(
         gone["message"]
@@ -98,6 +97,14 @@ fn metrics_count_what_was_said_and_health_says_what_is_wrong() {
     assert!(why.contains("signaling server is gone"), "{why}");
     assert!(!ann.probe());
     assert_eq!(ann.metrics().number("ifswarm_healthy"), 0.0);
+    assert_eq!(ann.metrics().number("ifswarm_registered"), 0.0);
+    swarm.serve_again();
+    assert_eq!(ann.until("signaling")["state"], "back");
+    assert_eq!(ann.health(), (200, "ok\n".into()));
+    let page = ann.metrics();
+    assert_eq!(page.number("ifswarm_registered"), 1.0);
+    assert_eq!(page.number("ifswarm_signaling_comebacks_total"), 1.0);
+    assert_eq!(page.number("ifswarm_links{state=\"up\"}"), 1.0);
     for agent in [ann, bob] {
         agent.told_to_end();
         assert_eq!(agent.end().0, 0);
@@ -251,20 +258,35 @@ impl Swarm {
         }
         let text = format!("swarm: two\nagents:\n{agents}witness: {{ dir: logs }}\n{more}");
         fs::write(dir.path().join("swarm.yaml"), text).unwrap();
-        let listen = ["signal", "--listen", "127.0.0.1:0", "--swarm", "swarm.yaml"];
-        let mut server = Process::start(
-            dir.path(),
-            &[&listen[..], &["--key", "signal.pem"]].concat(),
-            rust_log,
-        );
-        let line = server.line();
-        let url = line.strip_prefix("listening on ").unwrap().to_owned();
+        let (server, url) = Self::serve(dir.path(), "127.0.0.1:0", rust_log);
         Self {
             dir,
             rust_log,
             server,
             url,
         }
+    }
+
+    fn serve(dir: &Path, listen: &str, rust_log: &str) -> (Process, String) {
+        let listen = ["signal", "--listen", listen, "--swarm", "swarm.yaml"];
+        let more = ["--key", "signal.pem"];
+        let mut server = Process::start(dir, &[&listen[..], &more].concat(), rust_log);
+        let line = server.line();
+        let url = line.strip_prefix("listening on ").unwrap().to_owned();
+        (server, url)
+    }
+
+    fn stop_serving(&mut self) {
+        self.server.told_to_end();
+        assert_eq!(self.server.child.wait().unwrap().code(), Some(0));
+    }
+
+    /// At the same address.
+    fn serve_again(&mut self) {
+        let address = self.url.split_once("://").unwrap().1;
+        let (server, url) = Self::serve(self.dir.path(), address, self.rust_log);
+        assert_eq!(url, self.url);
+        self.server = server;
     }
 
     fn agent(&self, id: &str, more: &[&str]) -> Process {

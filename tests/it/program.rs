@@ -158,7 +158,7 @@ pub(crate) struct Stage {
     pub(crate) folder: TempDir,
     pub(crate) swarm: PathBuf,
     pub(crate) url: String,
-    _server: Running,
+    server: Option<Running>,
 }
 
 impl Stage {
@@ -191,30 +191,58 @@ impl Stage {
             folder,
             swarm,
             url,
-            _server: server,
+            server: Some(server),
         }
+    }
+
+    /// Ends the server; where it listened.
+    pub(crate) fn stop_server(&mut self) -> String {
+        let server = self.server.take().expect("a server that runs");
+        server.kill("TERM");
+        assert_eq!(server.end().0, 0);
+        let address = self.url.split_once("://").expect("a URL").1;
+        address.to_owned()
+    }
+
+    /// Ends the server, and starts another like it at the same address.
+    pub(crate) fn restart_server(&mut self) {
+        let address = self.stop_server();
+        let swarm = self.swarm.to_str().unwrap().to_owned();
+        let mut server = Running::signal(&["--listen", &address, "--swarm", &swarm]);
+        assert_eq!(server.line(), format!("listening on {}", self.url));
+        self.server = Some(server);
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    /// `ifswarm VERB` with what every agent here needs.
-    pub(crate) fn command(&self, verb: &str) -> Command {
+    /// `ifswarm VERB` with what every agent here needs, by way of these servers.
+    fn command_of(&self, verb: &str, urls: &str) -> Command {
         let mut command = ifswarm();
-        command.arg(verb).args(["--signal", &self.url, "--swarm"]);
+        command.arg(verb).args(["--signal", urls, "--swarm"]);
         command.arg(&self.swarm);
         command
     }
 
     pub(crate) fn agent(&self, id: &str) -> Command {
-        let mut command = self.command("agent");
+        self.agent_of(id, &self.url)
+    }
+
+    /// An agent that knows of these servers.
+    pub(crate) fn agent_of(&self, id: &str, urls: &str) -> Command {
+        let mut command = self.command_of("agent", urls);
         command.args(["--id", id]);
         command
     }
 
     pub(crate) fn send(&self, from: &str, to: &str) -> Command {
-        let mut command = self.command("send");
+        self.send_of(from, to, &self.url)
+    }
+
+    /// `send`, by way of these servers.
+    pub(crate) fn send_of(&self, from: &str, to: &str, urls: &str) -> Command {
+        let mut command = self.command_of("send", urls);
         command.args(["--as", from, "--to", to]);
         command
     }

@@ -1,0 +1,165 @@
+//! What a program at the pipes of an agent is told of what happens to it.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::agent_files;
+use super::agent_ledger::{Fate, Ledger};
+use super::agent_lines::{Line, PeerIs, SignalingIs};
+use crate::agent::AgentEvent;
+use crate::identity::AgentId;
+use crate::message::Destination;
+
+/// What a program is told of an event.
+pub(super) fn told(event: &AgentEvent, ledger: &Mutex<Ledger>) -> Vec<String> {
+    match event {
+        AgentEvent::Message(message) => vec![Line::Message { message }.to_text()],
+        AgentEvent::PeerUp { peer, .. } => {
+            let (state, reason) = (PeerIs::Up, None);
+            vec![
+                Line::Peer {
+                    peer,
+                    state,
+                    reason,
+                }
+                .to_text(),
+            ]
+        }
+        AgentEvent::PeerDown { peer, why } => {
+            let (state, reason) = (PeerIs::Down, Some(why.as_str()));
+            vec![
+                Line::Peer {
+                    peer,
+                    state,
+                    reason,
+                }
+                .to_text(),
+            ]
+        }
+        AgentEvent::Acked {
+            peer,
+            destination,
+            up_to,
+        } => {
+            let ids = held(ledger).acked(peer, destination, *up_to);
+            let ids = ids.iter();
+            ids.map(|id| settled(id, destination, peer, Fate::Acked))
+                .collect()
+        }
+        AgentEvent::Undelivered {
+            peer,
+            destination,
+            from,
+            to,
+            why,
+        } => {
+            let ids = held(ledger).lost(peer, destination, (*from, *to), *why);
+            let ids = ids.iter();
+            ids.map(|id| settled(id, destination, peer, Fate::Undelivered(*why)))
+                .collect()
+        }
+        AgentEvent::RefusedByPeer {
+            peer,
+            destination,
+            sequence_num,
+            reason,
+        } => {
+            let id = held(ledger).refused(peer, destination, *sequence_num);
+            let reason = reason.as_str();
+            let line = id.map(|id| {
+                Line::Refused {
+                    id: &id,
+                    peer,
+                    reason,
+                }
+                .to_text()
+            });
+            line.into_iter().collect()
+        }
+        AgentEvent::Rejected {
+            peer,
+            reason,
+            detail,
+        } => {
+            let reason = reason.as_str();
+            vec![
+                Line::Rejected {
+                    peer,
+                    reason,
+                    detail,
+                }
+                .to_text(),
+            ]
+        }
+        AgentEvent::SdpRejected {
+            peer,
+            reason,
+            detail,
+        } => {
+            let reason = reason.as_str();
+            vec![
+                Line::Rejected {
+                    peer,
+                    reason,
+                    detail,
+                }
+                .to_text(),
+            ]
+        }
+        AgentEvent::Equivocation { owner, fork, .. } => {
+            let message = format!("the log of `{owner}` has two histories ({})", fork.as_str());
+            vec![error(&message)]
+        }
+        AgentEvent::SignalingLost => {
+            let state = SignalingIs::Lost;
+            vec![
+                Line::Signaling { state }.to_text(),
+                error(
+                    "the signaling server is gone: links live on, new ones cannot be made; trying to reach it again",
+                ),
+            ]
+        }
+        AgentEvent::SignalingBack => {
+            let state = SignalingIs::Back;
+            vec![Line::Signaling { state }.to_text()]
+        }
+        AgentEvent::WitnessInterrupted { error: why } => vec![error(why)],
+        AgentEvent::WitnessResumed { missing } => vec![error(&format!(
+            "the witness is written again; {missing} entries are missing, and it says so"
+        ))],
+        AgentEvent::Replaced => {
+            vec![error(
+                "a later process with the same id and key has taken this one's place",
+            )]
+        }
+        AgentEvent::File(file) => vec![agent_files::told(file)],
+        AgentEvent::Countersigned { .. } => Vec::new(),
+    }
+}
+
+pub(super) fn settled(id: &str, destination: &Destination, peer: &AgentId, fate: Fate) -> String {
+    let destination = destination.as_str();
+    let line = match fate {
+        Fate::Acked => Line::Acked {
+            id,
+            destination,
+            peer,
+        },
+        Fate::Undelivered(why) => Line::Undelivered {
+            id,
+            destination,
+            peer,
+            reason: why.as_str(),
+        },
+    };
+    line.to_text()
+}
+
+fn error(message: &str) -> String {
+    let line = None;
+    Line::Error { line, message }.to_text()
+}
+
+/// The ledger, for a moment.
+pub(super) fn held(ledger: &Mutex<Ledger>) -> MutexGuard<'_, Ledger> {
+    ledger.lock().unwrap_or_else(PoisonError::into_inner)
+}
