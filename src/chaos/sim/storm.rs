@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use super::world::World;
+use super::world::{PARTING, World};
 use crate::chaos::{Kind, RUNGS};
 use crate::identity::LinkId;
 use crate::link::memory::Conditions;
@@ -189,7 +189,7 @@ impl World {
                 self.faults.add("partitions", u64::from(is_one));
             }
             Kind::Signaling => {
-                if self.registered.take().is_some() {
+                if self.lose_server() {
                     self.storm.server_back = Some(until);
                     self.faults.add("servers lost", 1);
                 }
@@ -315,7 +315,7 @@ impl World {
             return;
         }
         self.faults.add("departures", 1);
-        node.leaves_at = Some(self.now + Duration::from_secs(3));
+        node.leaves_at = Some(self.now + PARTING);
         let farewells: Vec<(LinkId, Last)> = node
             .mesh
             .leave(self.now)

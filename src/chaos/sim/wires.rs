@@ -19,6 +19,8 @@ impl World {
             return node.backlog.push_back(Input::Signal(signal));
         }
         match signal {
+            Signal::Lost => node.mesh.signaling_lost(self.now),
+            Signal::Registered(there) => node.mesh.signaling_back(&there, self.now),
             Signal::Joined(id, session) => node.mesh.peer_seen(&id, session, self.now),
             Signal::Left(id, session) => node.mesh.peer_left(&id, session, self.now),
             Signal::PleaseOffer(id) => node.mesh.please_offer(&id, self.now),

@@ -30,6 +30,10 @@ pub struct Shape {
 /// What the signaling server sends.
 #[derive(Debug, Clone)]
 pub(super) enum Signal {
+    /// The connection is gone.
+    Lost,
+    /// Registered, beside these.
+    Registered(Vec<(AgentId, Session)>),
     Joined(AgentId, Session),
     Left(AgentId, Session),
     Offer(Sdp),
@@ -67,7 +71,10 @@ pub(super) struct World {
     pub(super) disks: BTreeMap<usize, Disk>,
     /// The server's list; none while it is away.
     pub(super) registered: Option<BTreeMap<usize, (Place, Session)>>,
+    /// Frames of other agents, which come in any order and twice.
     pub(super) signaling: Network<Place, Signal>,
+    /// What the server says itself, in order.
+    pub(super) roll: Network<Place, Signal>,
     pub(super) control: Network<Wire, Frame>,
     pub(super) messages: Network<Wire, Frame>,
     /// Ends that will notice that their link is broken.
@@ -110,6 +117,7 @@ impl World {
             start,
             now: start,
             signaling: Network::new(calm.clone(), chance.any()),
+            roll: Network::new(calm.clone(), chance.any()),
             control: Network::new(calm.clone(), chance.any()),
             messages: Network::new(calm, chance.any()),
             notices: Network::new(later, chance.any()),
@@ -261,23 +269,34 @@ impl World {
         let (Some(node), Some(list)) = (self.nodes.get_mut(&agent), &mut self.registered) else {
             return;
         };
-        for (other, (_, session)) in list.iter() {
-            if *other != agent {
-                node.mesh.peer_seen(&Self::id(*other), *session, self.now);
-            }
-        }
-        let session = node.session;
-        if let Some((_, old)) = list.insert(agent, (node.place, session)) {
+        let others = list.iter().filter(|(other, _)| **other != agent);
+        let there = others.map(|(other, (_, session))| (Self::id(*other), *session));
+        let there = Signal::Registered(there.collect());
+        let (session, place) = (node.session, node.place);
+        if let Some((_, old)) = list.insert(agent, (place, session)) {
             self.announce(agent, &Signal::Left(Self::id(agent), old));
         }
         self.announce(agent, &Signal::Joined(Self::id(agent), session));
-        self.drain(agent);
+        self.roll.send(place, there, self.now);
+    }
+
+    /// The server is gone, and with it whoever is registered and what it was about to say.
+    pub(super) fn lose_server(&mut self) -> bool {
+        let Some(list) = self.registered.take() else {
+            return false;
+        };
+        while self.roll.receive(self.now + LONG).is_some() {}
+        while self.signaling.receive(self.now + LONG).is_some() {}
+        for (place, _) in list.into_values() {
+            self.on_signal(place, Signal::Lost);
+        }
+        true
     }
 
     fn announce(&mut self, about: usize, signal: &Signal) {
         for (other, (place, _)) in self.registered.iter().flatten() {
             if *other != about {
-                self.signaling.send(*place, signal.clone(), self.now);
+                self.roll.send(*place, signal.clone(), self.now);
             }
         }
     }
@@ -310,6 +329,9 @@ impl World {
             while let Some((to, signal)) = self.signaling.receive(at) {
                 self.on_signal(to, signal);
             }
+            while let Some((to, signal)) = self.roll.receive(at) {
+                self.on_signal(to, signal);
+            }
             while let Some((wire, frame)) = self.control.receive(at) {
                 self.on_frame(wire, frame);
             }
@@ -335,6 +357,8 @@ impl World {
         };
         if node.frozen_until.is_some_and(|until| until <= at) {
             node.frozen_until = None;
+            // What it would have done meanwhile, it does now.
+            node.leaves_at = node.leaves_at.map(|_| at + PARTING);
             let backlog = std::mem::take(&mut node.backlog);
             let place = node.place;
             for input in backlog {
@@ -371,6 +395,7 @@ impl World {
         });
         let networks = [
             self.signaling.next_at(),
+            self.roll.next_at(),
             self.control.next_at(),
             self.messages.next_at(),
             self.notices.next_at(),
@@ -422,3 +447,8 @@ pub(super) fn index(id: &AgentId) -> usize {
     let digits = id.as_str().trim_start_matches("agent-");
     digits.parse().expect("made by this world")
 }
+
+/// From the goodbye to the end of a process.
+pub(super) const PARTING: Duration = Duration::from_secs(3);
+/// Later than anything in flight arrives.
+const LONG: Duration = Duration::from_secs(3600);
