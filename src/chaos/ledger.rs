@@ -67,6 +67,9 @@ pub struct Sums {
     pub refused: u64,
     /// Delivered though never accepted, or never even offered.
     pub unasked: u64,
+    /// Accepted and not delivered, and nobody need deliver it: its sender had no disk and was killed,
+    /// or was given it back for a reason.
+    pub forgiven: u64,
 }
 
 impl<K: Ord + Clone> Ledger<K> {
@@ -202,6 +205,7 @@ impl<K: Ord + Clone> Ledger<K> {
             given_back: count(State::GivenBack),
             doubtful: count(State::Doubtful) + count(State::Offered),
             refused: count(State::Refused),
+            forgiven: count(State::Forgiven),
         }
     }
 
@@ -253,6 +257,7 @@ impl Sums {
         self.doubtful += more.doubtful;
         self.refused += more.refused;
         self.unasked += more.unasked;
+        self.forgiven += more.forgiven;
     }
 }
 
@@ -352,7 +357,7 @@ mod tests {
         ledger.forgive(&'a', 1);
         assert_eq!(ledger.sums().lost, 2);
         ledger.forgive_all(&'a');
-        assert_eq!(ledger.sums().lost, 0);
+        assert_eq!((ledger.sums().lost, ledger.sums().forgiven), (0, 3));
         ledger.delivered(&'a', 3);
         ledger.delivered(&'a', 3);
         assert_eq!((ledger.sums().delivered, ledger.sums().doubled), (1, 1));

@@ -62,13 +62,14 @@ pub(super) fn text(report: &Report, color: bool) -> String {
 pub(super) fn simulated(report: &SimReport, file: &Path, color: bool) -> String {
     let m = report.messages;
     let mut text = format!(
-        "{} seeds: {} messages sent, {} delivered, {} lost, {} doubled, {} out of order\n",
+        "{} seeds: {} messages sent, {} delivered, {} lost, {} doubled, {} out of order, {} forgiven\n",
         grouped(report.seeds),
         grouped(m.sent),
         grouped(m.delivered),
         grouped(m.lost),
         grouped(m.doubled),
         grouped(m.out_of_order),
+        grouped(m.forgiven),
     );
     let mut table = figures::table(&["what befell them", "how often"], color);
     for (name, count) in report.faults.iter() {
