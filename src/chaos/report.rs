@@ -242,7 +242,7 @@ impl ProcessRow {
         let last = samples.last().map_or(Duration::ZERO, |(at, _)| *at);
         let late_kib = around(last.saturating_sub(SPAN), last).unwrap_or(0);
         // One that was started again is another process, and begins small.
-        let early_kib = match since <= mark.saturating_sub(SPAN) && last > mark {
+        let early_kib = match since <= mark.saturating_sub(SPAN.min(mark / 2)) && last > mark {
             true => around(mark.saturating_sub(SPAN), mark + SPAN),
             false => None,
         };
