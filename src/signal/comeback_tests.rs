@@ -4,8 +4,10 @@
 //! has two ends here. Printed are how many there were, how long it took from when the server was
 //! there again, and what was refused meanwhile.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -37,7 +39,9 @@ async fn a_crowd_that_loses_its_server_comes_back_whole_though_more_come_than_th
         unregistered_per_address: usual.unregistered,
         ..usual
     };
-    let server = server_with(limits).await;
+    // As a process of its own would: what the clients do must not keep it from its work.
+    let serving = Runtime::new().unwrap();
+    let server = serve(&serving, "127.0.0.1:0".parse().unwrap(), limits).await;
     let address = server.local_addr();
     let url = server.url();
 
@@ -51,15 +55,7 @@ async fn a_crowd_that_loses_its_server_comes_back_whole_though_more_come_than_th
     begun.print("to begin with");
 
     server.shutdown().await;
-    let server = loop {
-        let mut config = ServerConfig::new(address, Admission::Open);
-        config.limits = limits;
-        match Server::bind(config).await {
-            Ok(server) => break server,
-            Err(ServerError::PortInUse { .. }) => tokio::task::yield_now().await,
-            Err(err) => panic!("{err}"),
-        }
-    };
+    let server = serve(&serving, address, limits).await;
     let mut back = summary(crowd, &mut told).await;
     back.print("after the server was gone");
     assert_eq!(server.census().agents, crowd, "every one of them");
@@ -68,6 +64,20 @@ async fn a_crowd_that_loses_its_server_comes_back_whole_though_more_come_than_th
     assert!(back.refused > 0, "there were places for all");
     clients.shutdown().await;
     server.shutdown().await;
+    serving.shutdown_background();
+}
+
+async fn serve(runtime: &Runtime, address: SocketAddr, limits: Limits) -> Server {
+    loop {
+        let mut config = ServerConfig::new(address, Admission::Open);
+        config.limits = limits;
+        match runtime.spawn(Server::bind(config)).await.unwrap() {
+            Ok(server) => return server,
+            // Some connection of this machine has the port for a moment.
+            Err(ServerError::PortInUse { .. }) => tokio::task::yield_now().await,
+            Err(err) => panic!("{err}"),
+        }
+    }
 }
 
 /// Registers, and comes back whenever the connection is lost, as an agent does.

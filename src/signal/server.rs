@@ -263,9 +263,10 @@ fn turn_away(tcp: TcpStream, wait: Duration, secured: bool) {
 
 /// The answer where there is no place (RFC 9110, section 15.6.4), up to the last header.
 const BUSY: &str = "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n";
-/// Connections that the kernel keeps until they are accepted; more wait at their own end, and ask
-/// again after a second. As many as may be unregistered.
-const ACCEPT_QUEUE: u32 = 1024;
+/// Connections that the kernel keeps until they are accepted, which is soon: whom there is no place
+/// for is told so. One more waits at its own end, for seconds, and is told nothing. What Linux allows
+/// by default (`net.core.somaxconn`).
+const ACCEPT_QUEUE: u32 = 4096;
 /// Long enough not to spin while the operating system refuses, short enough not to be noticed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 

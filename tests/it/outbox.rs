@@ -152,7 +152,6 @@ fn what_nobody_comes_for_is_given_back_and_witnessed() {
     let bob = Program::start(&mut stage.agent("bob"));
     linked(&ann);
     killed(bob);
-    while ann.event("peer")["state"] != "down" {}
     say(&mut ann, "bob", 1);
     let id = ann.event("sent")["id"].clone();
     let given_back = ann.event("undelivered");
