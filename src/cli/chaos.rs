@@ -5,13 +5,15 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context;
+
 use super::bars::Bars;
 use super::failure::{impossible, unusable};
 use super::interrupt::Interrupt;
 use super::mesh_up::{duration, interrupted, json, verdict};
 use super::{Globals, chaos_tables, limits, output};
 use crate::bench::Progress;
-use crate::chaos::sim::{Shape, shape_of, simulate as run_seeds};
+use crate::chaos::sim::{Shape, shape_of, simulate as run_seeds, trace_seed};
 use crate::chaos::{Kind, Options, Scenario, run as run_scenario};
 
 /// Run a swarm under a scenario of faults, and account for every message
@@ -37,13 +39,14 @@ pub(crate) struct Args {
     ///
     /// Each seed is a mesh of 2 to 12 agents of its own. One that loses, doubles or overtakes a
     /// message, or does not heal, is named, and `--seed N` runs it alone.
-    #[arg(long, conflicts_with_all = ["length", "keep"])]
+    #[arg(long, conflicts_with = "length")]
     simulate: bool,
     /// With --simulate: how many seeds, from 0 on
     #[arg(long, value_name = "N", default_value_t = 300, requires = "simulate", conflicts_with = "seed",
           value_parser = clap::value_parser!(u64).range(1..=MOST_SEEDS))]
     seeds: u64,
-    /// Keep logs, witness and outboxes in a folder of this run below this one
+    /// Keep logs, witness and outboxes in a folder of this run below this one; with --simulate --seed
+    /// all that happened, step by step
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
 }
@@ -103,11 +106,9 @@ async fn simulate(args: &Args, scenario: &Scenario, globals: &Globals) -> anyhow
     let mut interrupt = Interrupt::listen()?;
     let bars = Bars::new();
     let (told, count) = (bars.clone(), seeds.end - seeds.start);
+    let befalls = kinds.clone();
     let work = tokio::task::spawn_blocking(move || {
-        let shape = |seed| Shape {
-            kinds: kinds.clone(),
-            ..shape_of(seed)
-        };
+        let shape = |seed| shape(&befalls, seed);
         run_seeds(seeds, shape, |done| {
             told.step(&format!("{done} of {count} seeds"))
         })
@@ -117,6 +118,15 @@ async fn simulate(args: &Args, scenario: &Scenario, globals: &Globals) -> anyhow
     };
     bars.clear();
     let report = report.map_err(impossible)?;
+    if let (Some(seed), Some(folder)) = (args.seed, &args.keep) {
+        let (_, trace) = trace_seed(seed, shape(&kinds, seed));
+        let file = folder.join(format!("seed-{seed}.txt"));
+        let written = std::fs::create_dir_all(folder);
+        let written = written.and_then(|()| std::fs::write(&file, trace.join("\n") + "\n"));
+        let context = || format!("{} cannot be written", file.display());
+        written.with_context(context).map_err(impossible)?;
+        eprintln!("kept in {}", file.display());
+    }
     match args.json {
         true => output::print(&json(&report)?)?,
         false => output::print(&chaos_tables::simulated(
@@ -126,6 +136,14 @@ async fn simulate(args: &Args, scenario: &Scenario, globals: &Globals) -> anyhow
         ))?,
     }
     Ok(verdict(report.ok))
+}
+
+/// The mesh of a seed under faults of these kinds.
+fn shape(kinds: &[Kind], seed: u64) -> Shape {
+    Shape {
+        kinds: kinds.to_vec(),
+        ..shape_of(seed)
+    }
 }
 
 fn any_seed() -> anyhow::Result<u64> {

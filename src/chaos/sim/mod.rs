@@ -36,8 +36,6 @@ pub struct Run {
     pub messages: Sums,
     /// Offers made.
     pub dials: u64,
-    /// What happened, step by step, where that was asked for.
-    pub trace: Vec<String>,
 }
 
 /// A law that a seed has broken.
@@ -82,15 +80,12 @@ pub fn shape_of(seed: u64) -> Shape {
 /// # Errors
 /// [`Broken`].
 pub fn run_seed(seed: u64, shape: Shape) -> Result<Run, Broken> {
-    run(seed, shape, STORM, false)
+    live(seed, shape, STORM, None).0
 }
 
-/// The same with a trace, for so long, and without an end: to compare runs.
-///
-/// # Errors
-/// As [`run_seed`].
-pub fn trace_seed(seed: u64, shape: Shape, storm: Duration) -> Result<Run, Broken> {
-    run(seed, shape, storm, true)
+/// The same, and all that happened, step by step.
+pub fn trace_seed(seed: u64, shape: Shape) -> (Result<Run, Broken>, Vec<String>) {
+    live(seed, shape, STORM, Some(Vec::new()))
 }
 
 /// A mesh without any fault, until it has formed.
@@ -98,10 +93,15 @@ pub fn trace_seed(seed: u64, shape: Shape, storm: Duration) -> Result<Run, Broke
 /// # Errors
 /// As [`run_seed`].
 pub fn calm_seed(seed: u64, shape: Shape) -> Result<Run, Broken> {
-    run(seed, shape, Duration::ZERO, false)
+    live(seed, shape, Duration::ZERO, None).0
 }
 
-fn run(seed: u64, shape: Shape, storm: Duration, traced: bool) -> Result<Run, Broken> {
+fn live(
+    seed: u64,
+    shape: Shape,
+    storm: Duration,
+    trace: Option<Vec<String>>,
+) -> (Result<Run, Broken>, Vec<String>) {
     let broken = |at: Duration, law| Broken {
         seed,
         at_ms: u64::try_from(at.as_millis()).unwrap_or(u64::MAX),
@@ -110,33 +110,29 @@ fn run(seed: u64, shape: Shape, storm: Duration, traced: bool) -> Result<Run, Br
     // A panic in the mesh is a broken law too, and must not hide its seed.
     let lived = catch_unwind(AssertUnwindSafe(|| {
         let mut world = World::new(seed, shape);
-        world.trace = traced.then(Vec::new);
+        world.trace = trace;
         if !storm.is_zero() {
             world.live_through(storm);
         }
-        if !traced {
-            world.heal(if storm.is_zero() { FORMING } else { HEALING });
-            world.probe();
-            world.check();
-        }
+        world.heal(if storm.is_zero() { FORMING } else { HEALING });
+        world.probe();
+        world.check();
         world
     }));
     let Ok(mut world) = lived else {
-        return Err(broken(
-            Duration::ZERO,
-            "the mesh has panicked, see above".into(),
-        ));
+        let panicked = broken(Duration::ZERO, "the mesh has panicked, see above".into());
+        return (Err(panicked), Vec::new());
     };
+    let trace = world.trace.take().unwrap_or_default();
     let run = Run {
         faults: world.faults(),
         messages: world.ledger.sums(),
         dials: world.dials,
-        trace: world.trace.take().unwrap_or_default(),
     };
     let at = world.now.duration_since(world.start);
     match world.laws.broken() {
-        None => Ok(run),
-        Some(law) => Err(broken(at, law)),
+        None => (Ok(run), trace),
+        Some(law) => (Err(broken(at, law)), trace),
     }
 }
 
