@@ -18,6 +18,7 @@
 //! | [`agent`] | the agent: send, subscribe, peers, shutdown |
 //! | [`admin`] | what an operator asks a running process: health and metrics |
 //! | [`bench`](mod@bench) | whole swarms, in one process or one for each agent, measured beside their floors |
+//! | [`chaos`] | faults on purpose, on real processes and on simulated time, and the ledger of messages |
 //! | [`cli`] | the verbs of the command; nothing imports it |
 //!
 //! `mesh` on one side, `signal` and `link` on the other, do not know each other.
@@ -25,6 +26,7 @@
 pub mod admin;
 pub mod agent;
 pub mod bench;
+pub mod chaos;
 pub mod cli;
 pub mod identity;
 pub mod link;

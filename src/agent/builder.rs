@@ -406,6 +406,7 @@ impl Builder {
                 armed: now,
                 now,
                 wall,
+                clock_off_ms: 0,
             })
         });
         shared.enter(|core| {

@@ -94,6 +94,8 @@ pub(super) struct Core {
     /// Read once a round: all that happens in a round happens at one time.
     pub(super) now: Instant,
     pub(super) wall: Timestamp,
+    /// How far the wall clock is off, in milliseconds; only a test of faults sets it.
+    pub(super) clock_off_ms: i64,
 }
 
 /// On the way out.
@@ -230,7 +232,8 @@ impl Core {
 
     pub(super) fn read_clocks(&mut self) {
         self.now = Instant::now();
-        self.wall = wall_clock();
+        let wall = wall_clock().unix_ms();
+        self.wall = Timestamp::from_unix_ms(wall.saturating_add(self.clock_off_ms));
     }
 
     /// Whether what happened is witnessed.

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::Globals;
+use super::agent_chaos;
 use super::agent_exec::{self, Again, Program};
 use super::agent_files::{self, FileDraft, Taking};
 use super::agent_ledger::Ledger;
@@ -68,6 +69,9 @@ pub(crate) struct Args {
     share: Option<PathBuf>,
     #[command(flatten)]
     watching: Watching,
+    /// Obey orders of `ifswarm chaos` among the drafts
+    #[arg(long, hide = true, conflicts_with_all = ["exec", "mcp"])]
+    chaos: bool,
 }
 
 pub(crate) async fn run(args: Args, _: &Globals) -> anyhow::Result<ExitCode> {
@@ -104,6 +108,10 @@ pub(crate) async fn run(args: Args, _: &Globals) -> anyhow::Result<ExitCode> {
                 false => Again::OnFailure,
             },
         }),
+    };
+    let inputs = match args.chaos {
+        true => agent_chaos::obeying(agent.observer(), inputs, lines.clone()),
+        false => inputs,
     };
     let told = serve(agent, inputs, lines, args.stay, members, &mut interrupt).await;
     // What was told goes out before the process ends.

@@ -5,6 +5,7 @@
 
 mod agent;
 mod agent_attached;
+mod agent_chaos;
 mod agent_exec;
 mod agent_files;
 mod agent_ledger;
@@ -16,6 +17,8 @@ mod agent_pipes;
 mod agent_told;
 mod bars;
 mod bench;
+mod chaos;
+mod chaos_tables;
 mod completions;
 mod failure;
 mod figures;
@@ -90,6 +93,7 @@ pub(crate) struct Globals {
 enum Command {
     Agent(agent::Args),
     Bench(bench::Args),
+    Chaos(chaos::Args),
     Completions(completions::Args),
     Keygen(keygen::Args),
     Mesh(mesh_up::Args),
@@ -112,6 +116,7 @@ impl Cli {
         let result = logging::start(globals).and_then(|()| match self.command {
             Command::Agent(args) => block_on(agent::run(args, globals)),
             Command::Bench(args) => block_on(bench::run(args, globals)),
+            Command::Chaos(args) => block_on(chaos::run(args, globals)),
             Command::Completions(args) => completions::run(args, globals),
             Command::Keygen(args) => keygen::run(args, globals),
             Command::Mesh(args) => block_on(mesh_up::run(args, globals)),

@@ -228,6 +228,8 @@ impl Peer {
             parting: None,
         });
         self.met = true;
+        // A goodbye that was read late was that of an earlier process, in the same session.
+        self.departed = None;
         self.away_since = None;
         self.resume(next, shared);
         shared.emit(Output::PeerUp {

@@ -23,4 +23,6 @@ mod state;
 #[cfg(test)]
 mod tests;
 
+// What a simulated disk remembers.
 pub use journal::{Journal, JournalError, JournalFile, Lost, Owner};
+pub(crate) use state::State;

@@ -13,7 +13,7 @@ use crate::message::{Destination, Timestamp};
 
 /// The state of an agent's messages.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct State {
+pub(crate) struct State {
     /// The greatest number used under `*`.
     used: u64,
     peers: BTreeMap<AgentId, Peer>,
@@ -79,7 +79,7 @@ impl State {
     }
 
     /// A message was accepted for these.
-    pub(super) fn accepted(
+    pub(crate) fn accepted(
         &mut self,
         to: &[AgentId],
         destination: &Destination,
@@ -100,7 +100,7 @@ impl State {
     }
 
     /// These are settled.
-    pub(super) fn settled(&mut self, peer: &AgentId, to: &Destination, (from, up_to): (u64, u64)) {
+    pub(crate) fn settled(&mut self, peer: &AgentId, to: &Destination, (from, up_to): (u64, u64)) {
         let kept = &mut self.peer(peer).lane(to).kept;
         let mut freed = 0;
         // Mostly the oldest, a few at a time.
@@ -115,7 +115,7 @@ impl State {
     }
 
     /// Messages of a peer are in the hands of the program.
-    pub(super) fn seen(&mut self, peer: &AgentId, session: Session, to_all: bool, up_to: u64) {
+    pub(crate) fn seen(&mut self, peer: &AgentId, session: Session, to_all: bool, up_to: u64) {
         let seen = &mut self.peer(peer).seen;
         if seen.is_none_or(|(known, _)| known < session) {
             *seen = Some((session, Lanes::default()));
@@ -137,7 +137,7 @@ impl State {
     }
 
     /// A peer belongs to the mesh.
-    pub(super) fn meet(&mut self, peer: &AgentId) {
+    pub(crate) fn meet(&mut self, peer: &AgentId) {
         self.peer(peer);
     }
 
@@ -156,7 +156,7 @@ impl State {
     }
 
     /// As the mesh takes it up at `now`.
-    pub(super) fn remembered(&self, now: Timestamp) -> (u64, Vec<Remembered>) {
+    pub(crate) fn remembered(&self, now: Timestamp) -> (u64, Vec<Remembered>) {
         let lane = |sent: &Sent| RememberedSent {
             greatest: sent.greatest,
             kept: sent

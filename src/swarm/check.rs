@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::error::Fault;
 use super::field::{Field, Members, unique};
 use super::revoked::{PublicHalf, Revocations};
-use super::yaml::{Kind, Node};
+use super::yaml::Kind;
 use super::{
     ChannelConfig, Exec, Expect, ExpectedLinks, MAX_AGENTS, MIN_AGENTS, OutboxConfig, Probe,
     Restart, SdpDetail, SignalConfig, Swarm, SwarmAgent, Topology, WitnessConfig, ice, units,
@@ -16,11 +16,10 @@ use crate::witness::{OnWriteError, SyncPolicy};
 /// The swarm that `root` describes; paths in it are relative to `folder`, and `public_half` looks
 /// into the key files they name.
 pub(super) fn swarm(
-    root: &Node,
+    root: &Field<'_>,
     folder: &Path,
     public_half: PublicHalf<'_>,
 ) -> Result<Swarm, Fault> {
-    let root = Field::root(root);
     if let Kind::Null = root.node().kind {
         let expected = "a swarm file: at least `swarm` and `agents`";
         return Err(root

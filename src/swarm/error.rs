@@ -71,24 +71,24 @@ pub struct InvalidSwarm {
 
 /// What is wrong with one node, before its line is known.
 #[derive(Debug)]
-pub(super) struct Fault {
+pub(crate) struct Fault {
     /// The node.
-    pub(super) at: usize,
+    pub(crate) at: usize,
     /// Its name, such as `agents[1].id`; empty for the file as a whole.
-    pub(super) field: String,
+    pub(crate) field: String,
     /// What was found there.
-    pub(super) found: String,
+    pub(crate) found: String,
     /// What is said of the same elsewhere.
-    pub(super) elsewhere: Option<Elsewhere>,
+    pub(crate) elsewhere: Option<Elsewhere>,
     /// What was expected instead.
-    pub(super) expected: String,
+    pub(crate) expected: String,
     /// What to do about it.
-    pub(super) help: Option<String>,
+    pub(crate) help: Option<String>,
 }
 
 /// What is said of the same at another node.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Elsewhere {
+pub(crate) enum Elsewhere {
     /// It stands there first.
     First(usize),
     /// It is revoked there.
@@ -96,23 +96,23 @@ pub(super) enum Elsewhere {
 }
 
 impl Fault {
-    pub(super) fn help(mut self, help: impl Into<String>) -> Self {
+    pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
     }
 
-    pub(super) fn repeats(mut self, first: usize) -> Self {
+    pub(crate) fn repeats(mut self, first: usize) -> Self {
         self.elsewhere = Some(Elsewhere::First(first));
         self
     }
 
-    pub(super) fn revoked_at(mut self, revoked: usize) -> Self {
+    pub(crate) fn revoked_at(mut self, revoked: usize) -> Self {
         self.elsewhere = Some(Elsewhere::Revoked(revoked));
         self
     }
 
     /// Finds the lines in `text`, which the node came from.
-    pub(super) fn locate(self, text: &str, path: &Path) -> SwarmError {
+    pub(crate) fn locate(self, text: &str, path: &Path) -> SwarmError {
         let Self {
             field,
             found,
@@ -186,7 +186,7 @@ impl fmt::Display for InvalidSwarm {
 impl std::error::Error for InvalidSwarm {}
 
 /// Text from the file as it stands in a message: one short line, whatever it was.
-pub(super) fn quote(text: &str) -> String {
+pub(crate) fn quote(text: &str) -> String {
     let mut shown = String::new();
     for c in text.chars().take(QUOTE) {
         if c.is_control() {

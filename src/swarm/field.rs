@@ -11,7 +11,7 @@ use super::yaml::{Kind, Node};
 
 /// A node and its name.
 #[derive(Debug, Clone)]
-pub(super) struct Field<'a> {
+pub(crate) struct Field<'a> {
     node: &'a Node,
     /// Such as `agents[1].udp_port`; empty for the whole file.
     name: String,
@@ -19,30 +19,30 @@ pub(super) struct Field<'a> {
 
 /// The members of a mapping whose names are all known.
 #[derive(Debug)]
-pub(super) struct Members<'a> {
+pub(crate) struct Members<'a> {
     owner: Field<'a>,
     fields: BTreeMap<&'static str, Field<'a>>,
 }
 
 impl<'a> Field<'a> {
-    pub(super) fn root(node: &'a Node) -> Self {
+    pub(crate) fn root(node: &'a Node) -> Self {
         Self {
             node,
             name: String::new(),
         }
     }
 
-    pub(super) fn node(&self) -> &'a Node {
+    pub(crate) fn node(&self) -> &'a Node {
         self.node
     }
 
     /// This is not what was expected.
-    pub(super) fn fault(&self, expected: impl Into<String>) -> Fault {
+    pub(crate) fn fault(&self, expected: impl Into<String>) -> Fault {
         self.fault_found(self.node.describe(), expected)
     }
 
     /// The same with its own words for what was found.
-    pub(super) fn fault_found(
+    pub(crate) fn fault_found(
         &self,
         found: impl Into<String>,
         expected: impl Into<String>,
@@ -58,7 +58,7 @@ impl<'a> Field<'a> {
     }
 
     /// The text; `expected` says what it should be.
-    pub(super) fn text(&self, expected: &str) -> Result<&'a str, Fault> {
+    pub(crate) fn text(&self, expected: &str) -> Result<&'a str, Fault> {
         match &self.node.kind {
             Kind::Text(text) => Ok(text),
             Kind::Bool(_) | Kind::Int(_) | Kind::Float(_) => Err(self
@@ -69,12 +69,12 @@ impl<'a> Field<'a> {
     }
 
     /// The text as what it stands for.
-    pub(super) fn parse<T: FromStr>(&self, expected: &str) -> Result<T, Fault> {
+    pub(crate) fn parse<T: FromStr>(&self, expected: &str) -> Result<T, Fault> {
         let text = self.text(expected)?;
         text.parse().map_err(|_| self.fault(expected))
     }
 
-    pub(super) fn truth(&self) -> Result<bool, Fault> {
+    pub(crate) fn truth(&self) -> Result<bool, Fault> {
         match self.node.kind {
             Kind::Bool(value) => Ok(value),
             _ => Err(self.fault("`true` or `false`")),
@@ -82,7 +82,7 @@ impl<'a> Field<'a> {
     }
 
     /// A whole number within `range`.
-    pub(super) fn whole<T>(&self, range: RangeInclusive<T>) -> Result<T, Fault>
+    pub(crate) fn whole<T>(&self, range: RangeInclusive<T>) -> Result<T, Fault>
     where
         T: TryFrom<i128> + PartialOrd + std::fmt::Display,
     {
@@ -97,7 +97,7 @@ impl<'a> Field<'a> {
     }
 
     /// A size in bytes within `range`.
-    pub(super) fn size(&self, range: RangeInclusive<usize>) -> Result<usize, Fault> {
+    pub(crate) fn size(&self, range: RangeInclusive<usize>) -> Result<usize, Fault> {
         let size = match &self.node.kind {
             Kind::Int(value) => usize::try_from(*value).ok(),
             Kind::Text(text) => units::parse_size(text),
@@ -120,7 +120,7 @@ impl<'a> Field<'a> {
     }
 
     /// A duration from a microsecond to a day.
-    pub(super) fn duration(&self) -> Result<Duration, Fault> {
+    pub(crate) fn duration(&self) -> Result<Duration, Fault> {
         let expected = "a duration from `1us` to `24h`";
         let help =
             "durations are whole numbers with their unit, as in `500us`, `5ms`, `30s`, `2m`, `1h`";
@@ -136,7 +136,7 @@ impl<'a> Field<'a> {
     }
 
     /// One of a few names. Says which is nearest when it is none of them.
-    pub(super) fn one_of<T: Copy>(&self, known: &[(&str, T)]) -> Result<T, Fault> {
+    pub(crate) fn one_of<T: Copy>(&self, known: &[(&str, T)]) -> Result<T, Fault> {
         let names: Vec<_> = known.iter().map(|(name, _)| *name).collect();
         let fault = || self.fault(one_of(&names));
         let Kind::Text(text) = &self.node.kind else {
@@ -148,7 +148,7 @@ impl<'a> Field<'a> {
         }
     }
 
-    pub(super) fn list(&self, expected: &str) -> Result<Vec<Self>, Fault> {
+    pub(crate) fn list(&self, expected: &str) -> Result<Vec<Self>, Fault> {
         let Kind::List(items) = &self.node.kind else {
             return Err(self.fault(expected));
         };
@@ -160,7 +160,7 @@ impl<'a> Field<'a> {
     }
 
     /// The members of a mapping that has no others than these, and none twice.
-    pub(super) fn members(&self, known: &[&'static str]) -> Result<Members<'a>, Fault> {
+    pub(crate) fn members(&self, known: &[&'static str]) -> Result<Members<'a>, Fault> {
         let Kind::Map(entries) = &self.node.kind else {
             return Err(self.fault(format!("a mapping with {}", listed(known, "and"))));
         };
@@ -203,12 +203,12 @@ impl<'a> Field<'a> {
 }
 
 impl<'a> Members<'a> {
-    pub(super) fn get(&self, name: &str) -> Option<&Field<'a>> {
+    pub(crate) fn get(&self, name: &str) -> Option<&Field<'a>> {
         self.fields.get(name)
     }
 
     /// A member that may be left out, as what `read` makes of it.
-    pub(super) fn read<T>(
+    pub(crate) fn read<T>(
         &self,
         name: &str,
         read: impl FnOnce(&Field<'a>) -> Result<T, Fault>,
@@ -217,7 +217,7 @@ impl<'a> Members<'a> {
     }
 
     /// A member that must be there; `expected` says what it should be.
-    pub(super) fn need(&self, name: &str, expected: &str) -> Result<&Field<'a>, Fault> {
+    pub(crate) fn need(&self, name: &str, expected: &str) -> Result<&Field<'a>, Fault> {
         self.get(name).ok_or_else(|| {
             let expected = format!("the field `{name}`: {expected}");
             self.owner.fault_found(format!("no `{name}`"), expected)
@@ -226,7 +226,7 @@ impl<'a> Members<'a> {
 }
 
 /// No two of these may be the same; `expected` says so.
-pub(super) fn unique<'a, T: Ord>(
+pub(crate) fn unique<'a, T: Ord>(
     fields: impl IntoIterator<Item = (T, &'a Field<'a>)>,
     expected: &str,
 ) -> Result<(), Fault> {

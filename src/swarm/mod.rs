@@ -28,11 +28,17 @@ mod yaml;
 #[cfg(test)]
 mod tests;
 
+// For other files that are written as swarm files are.
+pub(crate) use error::Fault;
 pub use error::{InvalidSwarm, SwarmError};
+pub(crate) use field::Field;
 pub use model::{
     ChannelConfig, Exec, Expect, ExpectedLinks, IceConfig, MAX_AGENTS, MAX_ICE_SERVERS,
     MAX_REVOKED, MIN_AGENTS, OutboxConfig, Probe, Restart, Revoked, SdpDetail, SignalConfig, Swarm,
     SwarmAgent, TurnServer, WitnessConfig,
 };
+pub(crate) use read::{read_fields, read_text};
 pub use schema::schema;
 pub use topology::Topology;
+pub(crate) use units::parse_duration;
+pub(crate) use yaml::Kind;

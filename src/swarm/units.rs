@@ -16,7 +16,7 @@ pub(super) fn parse_size(text: &str) -> Option<usize> {
 }
 
 /// The time of `500us`, `5ms`, `30s`, `2m`, `1h`.
-pub(super) fn parse_duration(text: &str) -> Option<Duration> {
+pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     let (number, unit) = split(text)?;
     match unit {
         "us" => Some(Duration::from_micros(number)),

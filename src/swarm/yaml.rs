@@ -16,16 +16,16 @@ use super::text::{self, Place};
 
 /// A value as it is written.
 #[derive(Debug)]
-pub(super) struct Node {
+pub(crate) struct Node {
     /// The number at which it was met; finds its line again.
-    pub(super) at: usize,
+    pub(crate) at: usize,
     /// What it is.
-    pub(super) kind: Kind,
+    pub(crate) kind: Kind,
 }
 
 /// What a node is, by the core schema of YAML 1.2 (section 10.3).
 #[derive(Debug)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Null,
     Bool(bool),
     Int(i128),
@@ -37,7 +37,7 @@ pub(super) enum Kind {
 
 impl Node {
     /// What it is, for a message.
-    pub(super) fn describe(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         match &self.kind {
             Kind::Null => "nothing".into(),
             Kind::Bool(value) => format!("`{value}`"),

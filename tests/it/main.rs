@@ -9,6 +9,7 @@ mod adversary;
 mod agent_mcp;
 mod bad_paths;
 mod certificates;
+mod chaos;
 mod cli;
 mod cli_checkpoints;
 mod cli_files;

@@ -1,0 +1,64 @@
+//! What a test of faults does to a running agent, and counts in it. Nothing of it is done by itself.
+
+use super::Observer;
+use crate::identity::AgentId;
+use crate::link::{PathConditions, PathCounts};
+
+/// What an agent has of its own at one moment: what is left over after many reconnections would show.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// Tasks.
+    pub tasks: usize,
+    /// Links that are up or being made.
+    pub links: usize,
+}
+
+impl Observer {
+    /// Lets the agent's wall clock be off by so many milliseconds from now on, as if somebody had set
+    /// it. Nothing but the times it writes and judges changes: it waits by another clock.
+    pub fn set_clock_off(&self, by_ms: i64) {
+        if let Some(shared) = self.0.upgrade() {
+            shared.enter(|core| core.clock_off_ms = by_ms);
+        }
+    }
+
+    /// As [`Agent::condition`](super::Agent::condition).
+    pub fn condition(&self, peer: &AgentId, conditions: Option<PathConditions>) {
+        if let Some(shared) = self.0.upgrade() {
+            let endpoint = shared.look().endpoint.clone();
+            endpoint.condition(peer, conditions);
+        }
+    }
+
+    /// As [`Agent::path_counts`](super::Agent::path_counts), of every peer that was ever seen; nothing
+    /// once it has ended.
+    pub fn path_counts(&self) -> Vec<(AgentId, PathCounts)> {
+        let Some(shared) = self.0.upgrade() else {
+            return Vec::new();
+        };
+        let (endpoint, peers) = {
+            let core = shared.look();
+            let peers = core.mesh.peers().map(|peer| peer.id).collect::<Vec<_>>();
+            (core.endpoint.clone(), peers)
+        };
+        let counts = peers.into_iter().map(|peer| {
+            let counts = endpoint.path_counts(&peer);
+            (peer, counts)
+        });
+        counts.collect()
+    }
+
+    /// What it has; nothing once it has ended.
+    pub fn counted(&self) -> Counted {
+        let shared = self.0.upgrade();
+        shared.map_or_else(Counted::default, |shared| {
+            let mut core = shared.look();
+            // Those that have ended do not count.
+            while core.tasks.try_join_next().is_some() {}
+            Counted {
+                tasks: core.tasks.len(),
+                links: core.links.iter().count(),
+            }
+        })
+    }
+}

@@ -1,0 +1,240 @@
+//! When which fault comes: those of the scenario, and those that a seed draws. Pure: one seed, one
+//! plan.
+
+use std::time::Duration;
+
+use super::conditions::RUNGS;
+use super::scenario::{Fault, Kind, RandomFaults, Scenario, What};
+use crate::identity::AgentId;
+use crate::link::memory::Chance;
+
+/// All faults of a run of this length, by the time at which they begin.
+pub fn plan(scenario: &Scenario, seed: u64, length: Duration) -> Vec<Fault> {
+    let ends_in_time = |fault: &&Fault| fault.at + fault.lasts <= length;
+    let mut faults: Vec<_> = scenario
+        .faults
+        .iter()
+        .filter(ends_in_time)
+        .cloned()
+        .collect();
+    if let Some(random) = &scenario.random {
+        draw(
+            scenario,
+            random,
+            &mut Chance::new(seed),
+            length,
+            &mut faults,
+        );
+    }
+    faults.sort_by_key(|fault| fault.at);
+    faults
+}
+
+fn draw(
+    scenario: &Scenario,
+    random: &RandomFaults,
+    chance: &mut Chance,
+    length: Duration,
+    faults: &mut Vec<Fault>,
+) {
+    let mut at = Duration::ZERO;
+    loop {
+        at += chance.between(*random.every.start(), *random.every.end());
+        let lasts = chance.between(*random.lasts.start(), *random.lasts.end());
+        if at + lasts > length {
+            return;
+        }
+        // Whom it strikes must be well, or nothing would show that it took place.
+        for _ in 0..TRIES {
+            let kind = random.of[chance.below(random.of.len() as u64) as usize];
+            let what = strike(scenario, kind, chance);
+            let fault = Fault { at, lasts, what };
+            if !faults.iter().any(|other| in_each_others_way(&fault, other)) {
+                faults.push(fault);
+                break;
+            }
+        }
+    }
+}
+
+/// A fault of this kind, somewhere.
+fn strike(scenario: &Scenario, kind: Kind, chance: &mut Chance) -> What {
+    let agents = &scenario.swarm.agents;
+    let anyone = |chance: &mut Chance| {
+        let n = chance.below(agents.len() as u64) as usize;
+        agents[n].id.clone()
+    };
+    let anywhere = |chance: &mut Chance| {
+        let links = scenario.swarm.links();
+        let (a, b) = links[chance.below(links.len() as u64) as usize].clone();
+        match chance.per_mille(500) {
+            true => (a, b),
+            false => (b, a),
+        }
+    };
+    match kind {
+        Kind::Kill => What::Kill(anyone(chance)),
+        Kind::Freeze => What::Freeze(anyone(chance)),
+        Kind::Cut | Kind::OneWayCut => {
+            let (from, to) = anywhere(chance);
+            let one_way = kind == Kind::OneWayCut;
+            What::Cut { from, to, one_way }
+        }
+        Kind::Partition => {
+            let first = anyone(chance);
+            let (mut one, mut other) = (vec![first.clone()], Vec::new());
+            for agent in agents.iter().filter(|agent| agent.id != first) {
+                match chance.per_mille(400) {
+                    true => one.push(agent.id.clone()),
+                    false => other.push(agent.id.clone()),
+                }
+            }
+            // Nobody is alone with everybody on one side.
+            if other.is_empty() {
+                other.extend(one.pop());
+            }
+            What::Partition(one, other)
+        }
+        Kind::Signaling => What::Signaling,
+        Kind::Clock => What::Clock {
+            agent: anyone(chance),
+            by_ms: {
+                let by = chance.between(Duration::from_secs(60), JUMP).as_millis();
+                let by = i64::try_from(by).unwrap_or(i64::MAX);
+                if chance.per_mille(500) { by } else { -by }
+            },
+        },
+        Kind::Conditions => {
+            // All but the first, which are none.
+            let rung = 1 + chance.below(RUNGS.len() as u64 - 1) as usize;
+            let (a, b) = anywhere(chance);
+            What::Conditions {
+                between: Some(if a < b { (a, b) } else { (b, a) }),
+                conditions: RUNGS[rung].conditions,
+            }
+        }
+    }
+}
+
+/// Whether one of two faults hides that the other took place: a process that is not there drops no
+/// packet of a path that is cut.
+fn in_each_others_way(one: &Fault, other: &Fault) -> bool {
+    let apart = one.at >= other.at + other.lasts + REST || other.at >= one.at + one.lasts + REST;
+    if apart {
+        return false;
+    }
+    let strikes = |process: &AgentId, what: &What| match what {
+        What::Cut { from, to, .. } => process == from || process == to,
+        What::Partition(a, b) => a.contains(process) || b.contains(process),
+        What::Conditions { between, .. } => between
+            .as_ref()
+            .is_none_or(|(a, b)| process == a || process == b),
+        what => what.process() == Some(process),
+    };
+    match (&one.what, &other.what) {
+        (What::Signaling, What::Signaling) => true,
+        (What::Signaling, _) | (_, What::Signaling) => false,
+        (a, b) => match (a.process(), b.process()) {
+            (Some(process), _) => strikes(process, b),
+            (_, Some(process)) => strikes(process, a),
+            (None, None) => paths_meet(a, b),
+        },
+    }
+}
+
+/// Whether two faults of paths strike the same one.
+fn paths_meet(a: &What, b: &What) -> bool {
+    let ends = |what: &What| match what {
+        What::Cut { from, to, .. } => Some((from.clone(), to.clone())),
+        What::Conditions { between, .. } => between.clone(),
+        _ => None,
+    };
+    match (ends(a), ends(b)) {
+        (Some((from, to)), _) => b.touches(&from, &to),
+        (_, Some((from, to))) => a.touches(&from, &to),
+        (None, None) => true,
+    }
+}
+
+/// Places that are tried for a fault before it is left out.
+const TRIES: usize = 20;
+/// From the end of a fault to the next one at the same place: to start again, and to be seen well.
+const REST: Duration = Duration::from_secs(3);
+/// The farthest that a clock jumps by chance.
+const JUMP: Duration = Duration::from_secs(24 * 60 * 60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::swarm::Swarm;
+
+    fn scenario(of: &[Kind]) -> Scenario {
+        let second = Duration::from_secs(1);
+        Scenario {
+            name: "plan".into(),
+            swarm: Swarm::full_mesh("plan".parse().unwrap(), 5),
+            length: 600 * second,
+            traffic: Default::default(),
+            all: Default::default(),
+            links: Default::default(),
+            faults: Vec::new(),
+            random: Some(RandomFaults {
+                every: 2 * second..=6 * second,
+                lasts: second..=6 * second,
+                of: of.to_vec(),
+            }),
+            ladder: Vec::new(),
+            expect: Default::default(),
+        }
+    }
+
+    #[test]
+    fn one_seed_is_one_plan_and_another_is_another() {
+        let scenario = scenario(&Kind::ALL.map(|(_, kind)| kind));
+        let made = plan(&scenario, 7, scenario.length);
+        assert_eq!(made, plan(&scenario, 7, scenario.length));
+        assert_ne!(made, plan(&scenario, 8, scenario.length));
+        assert!(made.len() > 60, "{}", made.len());
+        assert!(made.is_sorted_by_key(|fault| fault.at));
+        for (_, kind) in Kind::ALL {
+            assert!(
+                made.iter().any(|fault| fault.what.kind() == kind),
+                "{kind:?}"
+            );
+        }
+        assert!(made.iter().all(|f| f.at + f.lasts <= scenario.length));
+    }
+
+    #[test]
+    fn no_fault_hides_another() {
+        let kinds = [Kind::Kill, Kind::Freeze, Kind::Cut, Kind::Signaling];
+        let scenario = scenario(&kinds);
+        for seed in 0..20 {
+            let made = plan(&scenario, seed, scenario.length);
+            for (n, one) in made.iter().enumerate() {
+                for other in &made[n + 1..] {
+                    let apart = other.at >= one.at + one.lasts;
+                    let same = one.what == other.what;
+                    assert!(apart || !same, "{} and {}", one.what, other.what);
+                    if let (false, Some(process)) = (apart, one.what.process())
+                        && let What::Cut { from, to, .. } = &other.what
+                    {
+                        assert!(from != process && to != process);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn both_halves_of_a_partition_have_somebody() {
+        let scenario = scenario(&[Kind::Partition]);
+        for fault in plan(&scenario, 3, scenario.length) {
+            let What::Partition(one, other) = fault.what else {
+                panic!("a partition")
+            };
+            assert!(!one.is_empty() && !other.is_empty());
+            assert_eq!(one.len() + other.len(), 5);
+        }
+    }
+}

@@ -1,0 +1,413 @@
+//! The processes of a run, and the one loop that writes to them, hears them, and strikes them.
+//!
+//! The runner is the program at every agent's pipes: it offers numbered drafts, reads receipts and
+//! messages, and keeps the ledger of them. Nothing in here waits for a process but for the end of one
+//! that was killed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+use tokio::time::sleep_until;
+
+use super::conditions::Conditions;
+use super::heal::Healing;
+use super::ledger::Ledger;
+use super::place::Place;
+use super::process::{Heard, Process, Who};
+use super::record::Record;
+use super::run::{ChaosError, Options};
+use super::said::Order;
+use super::scenario::Scenario;
+use crate::bench::Latencies;
+use crate::identity::AgentId;
+
+/// An ordered pair of agents, by their places in the swarm file.
+pub(super) type Lane = (usize, usize);
+
+/// A swarm of processes under a scenario.
+pub(super) struct Stage<'a> {
+    pub(super) scenario: &'a Scenario,
+    pub(super) options: &'a Options,
+    pub(super) place: Place,
+    pub(super) agents: Vec<Actor>,
+    pub(super) server: Option<Process>,
+    pub(super) server_starts: u32,
+    /// Once it was heard for the first time: it comes back at the same address.
+    pub(super) server_at: Option<SocketAddr>,
+    pub(super) server_rss: Vec<(Duration, u64)>,
+    pub(super) server_born: Duration,
+    /// Faults that end when the server is back.
+    pub(super) server_ends: Vec<usize>,
+    pub(super) lanes: Vec<Lane>,
+    /// Who says that the link with whom is up.
+    pub(super) up: BTreeSet<Lane>,
+    pub(super) went_down: u64,
+    pub(super) ledger: Ledger<Lane>,
+    pub(super) healing: Healing<Lane>,
+    pub(super) records: Vec<Record>,
+    /// What every path is like instead of what the scenario says.
+    pub(super) rung: Option<Conditions>,
+    pub(super) traffic: Traffic,
+    /// Requests that wait for their reply.
+    pub(super) asked: BTreeMap<(Lane, u64), Instant>,
+    pub(super) round_trips: Latencies,
+    pub(super) struck: u64,
+    /// How often conditions were told.
+    turn: u64,
+    pub(super) deaths: Vec<String>,
+    /// When the faults' time began.
+    pub(super) begun: Instant,
+    due: BTreeMap<(Instant, u64), Due>,
+    heard: mpsc::Receiver<Heard>,
+    hearing: mpsc::Sender<Heard>,
+}
+
+/// What is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Traffic {
+    None,
+    /// A message on every lane.
+    Messages,
+    /// A request from the smaller id of each link to the greater one, which is answered.
+    Requests,
+}
+
+/// One agent.
+pub(super) struct Actor {
+    pub(super) id: AgentId,
+    pub(super) process: Option<Process>,
+    /// How often it was started.
+    pub(super) life: u32,
+    pub(super) ready: bool,
+    /// When this life began.
+    pub(super) born: Duration,
+    /// Its end is expected, or has been dealt with.
+    pub(super) may_end: bool,
+    /// Faults that end when it is ready.
+    pub(super) ends: Vec<usize>,
+    /// Drafts that were not answered for, by the line they stood on.
+    pub(super) drafts: BTreeMap<(u32, u64), (usize, u64)>,
+    /// How it was told that its paths are, in this life.
+    pub(super) told: BTreeMap<usize, Conditions>,
+    pub(super) rss: Vec<(Duration, u64)>,
+}
+
+/// What is due at a time.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Due {
+    Traffic,
+    Begin(usize),
+    End(usize),
+    Start(Who),
+    Sample,
+}
+
+impl<'a> Stage<'a> {
+    /// Nothing runs yet.
+    pub(super) fn new(
+        scenario: &'a Scenario,
+        options: &'a Options,
+        folder: PathBuf,
+        rung: Option<Conditions>,
+    ) -> Result<Self, ChaosError> {
+        let place = Place::prepare(&folder, &scenario.swarm);
+        let place = place.map_err(|source| ChaosError::Folder {
+            path: folder,
+            source,
+        })?;
+        let ids = scenario.swarm.ids();
+        let index = |id: &AgentId| ids.iter().position(|other| other == id);
+        let lanes = scenario.lanes();
+        let lanes = lanes
+            .iter()
+            .filter_map(|(a, b)| Some((index(a)?, index(b)?)));
+        let (hearing, heard) = mpsc::channel(HEARD);
+        Ok(Self {
+            agents: ids.iter().cloned().map(Actor::new).collect(),
+            lanes: lanes.collect(),
+            server: None,
+            server_starts: 0,
+            server_at: None,
+            server_rss: Vec::new(),
+            server_born: Duration::ZERO,
+            server_ends: Vec::new(),
+            up: BTreeSet::new(),
+            went_down: 0,
+            ledger: Ledger::new(),
+            healing: Healing::new(),
+            records: Vec::new(),
+            rung,
+            traffic: Traffic::None,
+            asked: BTreeMap::new(),
+            round_trips: Latencies::new(),
+            struck: 0,
+            turn: 0,
+            deaths: Vec::new(),
+            begun: Instant::now(),
+            due: BTreeMap::new(),
+            scenario,
+            options,
+            place,
+            heard,
+            hearing,
+        })
+    }
+
+    /// Starts the server, and when it listens, the agents.
+    pub(super) async fn open(&mut self) -> Result<(), ChaosError> {
+        self.start_server()?;
+        let deadline = Instant::now() + PATIENCE;
+        if !self
+            .until(deadline, |stage| stage.server_at.is_some())
+            .await?
+        {
+            return Err(ChaosError::Server {
+                log: self.place.log("@signal"),
+            });
+        }
+        for agent in 0..self.agents.len() {
+            self.start_agent(agent)?;
+        }
+        Ok(())
+    }
+
+    /// Time, in the run.
+    pub(super) fn elapsed(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
+    /// Whether every link is up, as both ends say.
+    pub(super) fn is_linked(&self) -> bool {
+        self.lanes.iter().all(|lane| self.up.contains(lane))
+    }
+
+    /// How many links are up.
+    pub(super) fn links_up(&self) -> usize {
+        let both = |lane: &&Lane| {
+            lane.0 < lane.1 && self.up.contains(lane) && self.up.contains(&(lane.1, lane.0))
+        };
+        self.lanes.iter().filter(both).count()
+    }
+
+    pub(super) fn at(&mut self, at: Instant, due: Due) {
+        let mut key = (at, 0);
+        while self.due.contains_key(&key) {
+            key.1 += 1;
+        }
+        self.due.insert(key, due);
+    }
+
+    /// Lives on until then, or until it is `done`, whichever comes first; whether it is.
+    pub(super) async fn until(
+        &mut self,
+        deadline: Instant,
+        done: impl Fn(&Self) -> bool,
+    ) -> Result<bool, ChaosError> {
+        loop {
+            if done(self) {
+                return Ok(true);
+            }
+            let next = self.due.first_key_value().map(|((at, _), _)| *at);
+            let next = next.unwrap_or(deadline).min(deadline);
+            // Both are cancel-safe.
+            tokio::select! {
+                Some(heard) = self.heard.recv() => self.hear(heard).await?,
+                () = sleep_until(next.into()) => {
+                    let now = Instant::now();
+                    if now >= deadline {
+                        return Ok(done(self));
+                    }
+                    let is_due = |stage: &Self| {
+                        let first = stage.due.first_key_value();
+                        first.is_some_and(|((at, _), _)| *at <= now)
+                    };
+                    while is_due(self) {
+                        if let Some((_, due)) = self.due.pop_first() {
+                            self.happen(due).await?;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    async fn happen(&mut self, due: Due) -> Result<(), ChaosError> {
+        match due {
+            Due::Traffic => {
+                self.offer();
+                let again = Instant::now() + self.scenario.traffic.every;
+                self.at(again, Due::Traffic);
+            }
+            Due::Begin(fault) => self.begin(fault).await?,
+            Due::End(fault) => self.end(fault)?,
+            Due::Start(Who::Agent(agent)) => self.start_agent(agent)?,
+            Due::Start(Who::Server) => self.start_server()?,
+            Due::Sample => {
+                self.sample();
+                self.at(Instant::now() + BETWEEN_SAMPLES, Due::Sample);
+            }
+        }
+        Ok(())
+    }
+
+    fn sample(&mut self) {
+        let at = self.elapsed();
+        for actor in &mut self.agents {
+            let kib = actor.process.as_ref().map(Process::resident_kib);
+            actor.rss.extend(kib.map(|kib| (at, kib)));
+        }
+        let kib = self.server.as_ref().map(Process::resident_kib);
+        self.server_rss.extend(kib.map(|kib| (at, kib)));
+    }
+
+    // Processes.
+
+    pub(super) fn start_server(&mut self) -> Result<(), ChaosError> {
+        let mut command = self.command("signal");
+        let listen = self.server_at.unwrap_or(self.scenario.swarm.signal.listen);
+        command.args(["--listen", &listen.to_string()]);
+        command.arg("--swarm").arg(&self.place.swarm_file);
+        command.arg("--key").arg(&self.place.server_key);
+        command
+            .arg("--witness")
+            .arg(self.place.folder.join("witness"));
+        self.server_starts += 1;
+        self.server_born = self.elapsed();
+        let (who, log) = ((Who::Server, self.server_starts), self.place.log("@signal"));
+        let started = Process::start(command, who, &log, self.hearing.clone());
+        self.server = Some(started.map_err(|source| self.not_started("@signal", source))?);
+        Ok(())
+    }
+
+    pub(super) fn start_agent(&mut self, agent: usize) -> Result<(), ChaosError> {
+        let id = self.agents[agent].id.clone();
+        let mut command = self.command("agent");
+        command.args(["--id", id.as_str(), "--chaos"]);
+        let server = self.server_at.map(|at| format!("ws://{at}"));
+        command.args(["--signal", &server.unwrap_or_default()]);
+        command.arg("--swarm").arg(&self.place.swarm_file);
+        command.arg("--key").arg(&self.place.keys[agent]);
+        command
+            .arg("--witness")
+            .arg(self.place.folder.join("witness"));
+        if self.options.outbox {
+            command
+                .arg("--outbox")
+                .arg(self.place.folder.join("outbox"));
+        }
+        let born = self.elapsed();
+        let actor = &mut self.agents[agent];
+        actor.life += 1;
+        (actor.ready, actor.may_end, actor.born) = (false, false, born);
+        actor.told.clear();
+        let (who, log) = (Who::Agent(agent), self.place.log(id.as_str()));
+        let who = (who, self.agents[agent].life);
+        let started = Process::start(command, who, &log, self.hearing.clone());
+        let started = started.map_err(|source| self.not_started(id.as_str(), source))?;
+        self.agents[agent].process = Some(started);
+        // It reads them as soon as it is registered, before its links are up.
+        self.tell_conditions(agent);
+        Ok(())
+    }
+
+    fn command(&self, verb: &str) -> Command {
+        let mut command = Command::new(&self.options.program);
+        command.args(&self.options.globals).arg(verb);
+        command
+    }
+
+    fn not_started(&self, name: &str, source: io::Error) -> ChaosError {
+        ChaosError::Start {
+            process: name.into(),
+            source,
+        }
+    }
+
+    /// Ends all processes.
+    pub(super) async fn close(&mut self) {
+        let agents = self.agents.iter_mut().filter_map(|a| a.process.take());
+        let ends = agents.map(|process| process.end(LEAVING));
+        let ends = futures_util::future::join_all(ends);
+        // What they say meanwhile is heard, or they would wait to be.
+        let heard = async { while self.heard.recv().await.is_some() {} };
+        tokio::select! {
+            _ = ends => {}
+            () = heard => {}
+        }
+        if let Some(server) = self.server.take() {
+            server.terminate(LEAVING).await;
+        }
+    }
+
+    // What they are told.
+
+    /// Writes an order; none is held up by drafts.
+    pub(super) fn order(&mut self, agent: usize, order: &Order) {
+        if let Some(process) = &mut self.agents[agent].process {
+            process.write(order.line());
+        }
+    }
+
+    /// Tells an agent how its paths are, where that has changed.
+    pub(super) fn tell_conditions(&mut self, agent: usize) {
+        let peers: Vec<_> = self.lanes.iter().filter(|lane| lane.0 == agent).collect();
+        let peers: Vec<_> = peers.into_iter().map(|lane| lane.1).collect();
+        for peer in peers {
+            let path = self.path(agent, peer);
+            let told = self.agents[agent].told.insert(peer, path);
+            if told.unwrap_or_default() == path {
+                continue;
+            }
+            self.turn += 1;
+            let order = Order::Conditions {
+                peer: self.agents[peer].id.clone(),
+                path: (!path.are_calm()).then_some(path),
+                // Each path has its own luck, and it changes with what befalls it.
+                seed: self.options.seed
+                    ^ ((agent as u64) << 32)
+                    ^ ((peer as u64) << 16)
+                    ^ self.turn,
+            };
+            self.order(agent, &order);
+        }
+    }
+
+    /// How the path from an agent to a peer is, faults and all.
+    fn path(&self, from: usize, to: usize) -> Conditions {
+        let (a, b) = (&self.agents[from].id, &self.agents[to].id);
+        let calm = self.rung.unwrap_or_else(|| self.scenario.conditions(a, b));
+        let under_way = self.records.iter().filter(|record| record.is_under_way());
+        under_way.fold(calm, |path, record| record.fault.what.applied(path, a, b))
+    }
+}
+
+impl Actor {
+    fn new(id: AgentId) -> Self {
+        Self {
+            id,
+            process: None,
+            life: 0,
+            ready: false,
+            born: Duration::ZERO,
+            may_end: true,
+            ends: Vec::new(),
+            drafts: BTreeMap::new(),
+            told: BTreeMap::new(),
+            rss: Vec::new(),
+        }
+    }
+}
+
+/// Lines that wait to be heard; then processes wait, and so do those who send to them.
+const HEARD: usize = 65_536;
+/// For the server to listen.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// For a process to leave; then it is killed.
+const LEAVING: Duration = Duration::from_secs(20);
+/// Often enough to see a trend in a minute, seldom enough to cost nothing.
+const BETWEEN_SAMPLES: Duration = Duration::from_secs(2);

@@ -1,0 +1,230 @@
+//! Faults are done to the processes of a run and lifted again, and what shows them is noted.
+
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::run::ChaosError;
+use super::said::{Order, Vitals};
+use super::scenario::What;
+use super::stage::{Lane, Stage};
+use crate::bench::wall_clock;
+use crate::identity::AgentId;
+use crate::message::Timestamp;
+
+impl Stage<'_> {
+    /// A fault begins.
+    pub(super) async fn begin(&mut self, fault: usize) -> Result<(), ChaosError> {
+        let what = self.records[fault].fault.what.clone();
+        let struck = self.lanes_of(&what);
+        self.options.progress.step(&format!(
+            "{:>4} s of {}: {what}",
+            self.elapsed().as_secs(),
+            self.options.length(self.scenario).as_secs()
+        ));
+        tracing::info!(at_s = self.elapsed().as_secs_f64(), "{what}");
+        // What was struck before it began is told before the order that begins it is read.
+        self.ask_vitals(&what, 2 * fault as u64);
+        self.healing.begin(fault, struck);
+        self.records[fault].began = Some(Instant::now());
+        match &what {
+            What::Kill(agent) => {
+                let actor = &mut self.agents[place(&self.scenario.swarm.ids(), agent)];
+                actor.may_end = true;
+                actor.ready = false;
+                if let Some(mut process) = actor.process.take() {
+                    let killed = process.kill().await;
+                    self.records[fault].by_kernel = killed.unwrap_or(false);
+                }
+            }
+            What::Freeze(agent) => {
+                let actor = &self.agents[place(&self.scenario.swarm.ids(), agent)];
+                if let Some(process) = &actor.process {
+                    let _ = process.freeze();
+                }
+            }
+            What::Signaling => {
+                if let Some(mut server) = self.server.take() {
+                    let killed = server.kill().await.unwrap_or(false);
+                    self.records[fault].by_kernel = killed && self.is_refused().await;
+                    self.records[fault].seen += u64::from(killed);
+                }
+            }
+            What::Clock { agent, by_ms } => {
+                let agent = place(&self.scenario.swarm.ids(), agent);
+                self.order(agent, &Order::Clock(*by_ms));
+            }
+            What::Cut { .. } | What::Partition(..) | What::Conditions { .. } => self.tell_all(),
+        }
+        Ok(())
+    }
+
+    /// A fault is lifted. It is over at once, or when what it struck has started again.
+    pub(super) fn end(&mut self, fault: usize) -> Result<(), ChaosError> {
+        let what = self.records[fault].fault.what.clone();
+        let ids = self.scenario.swarm.ids();
+        match &what {
+            What::Kill(agent) => {
+                let agent = place(&ids, agent);
+                self.agents[agent].ends.push(fault);
+                self.start_agent(agent)?;
+                self.records[fault].lifted = true;
+                return Ok(());
+            }
+            What::Signaling => {
+                self.server_ends.push(fault);
+                self.start_server()?;
+                self.records[fault].lifted = true;
+                return Ok(());
+            }
+            What::Freeze(agent) => {
+                let actor = &self.agents[place(&ids, agent)];
+                if let Some(process) = &actor.process {
+                    self.records[fault].by_kernel = process.is_frozen();
+                    let _ = process.thaw();
+                }
+            }
+            What::Clock { agent, .. } => self.order(place(&ids, agent), &Order::Clock(0)),
+            What::Cut { .. } | What::Partition(..) | What::Conditions { .. } => {}
+        }
+        self.records[fault].lifted = true;
+        self.ask_vitals(&what, 2 * fault as u64 + 1);
+        self.tell_all();
+        self.over(fault);
+        Ok(())
+    }
+
+    /// A fault is over: from now on it has to heal.
+    pub(super) fn over(&mut self, fault: usize) {
+        self.records[fault].ended = Some(Instant::now());
+        let at = self.elapsed();
+        let ledger = &self.ledger;
+        self.healing.end(fault, at, |lane| ledger.next(lane));
+    }
+
+    fn lanes_of(&self, what: &What) -> Vec<Lane> {
+        let touches = |lane: &&Lane| what.touches(&self.agents[lane.0].id, &self.agents[lane.1].id);
+        self.lanes.iter().filter(touches).copied().collect()
+    }
+
+    fn tell_all(&mut self) {
+        for agent in 0..self.agents.len() {
+            self.tell_conditions(agent);
+        }
+    }
+
+    /// Whether nobody takes connections where the server was.
+    async fn is_refused(&self) -> bool {
+        let Some(at) = self.server_at else {
+            return false;
+        };
+        let connecting = timeout(Duration::from_secs(1), TcpStream::connect(at)).await;
+        matches!(connecting, Ok(Err(_)))
+    }
+
+    // What shows them.
+
+    /// Asks those whose paths a fault strikes what they have counted. Even numbers are asked before
+    /// it, odd ones after it.
+    fn ask_vitals(&mut self, what: &What, tag: u64) {
+        if !matches!(
+            what,
+            What::Cut { .. } | What::Partition(..) | What::Conditions { .. }
+        ) {
+            return;
+        }
+        let mut asked: Vec<_> = self.lanes_of(what).iter().map(|lane| lane.0).collect();
+        asked.dedup();
+        for agent in asked {
+            self.order(agent, &Order::Vitals(tag));
+        }
+    }
+
+    /// An agent tells what it has counted.
+    pub(super) fn hear_vitals(&mut self, agent: usize, vitals: &Vitals) {
+        let all = vitals.paths.values().map(|struck| struck.all());
+        let Ok(tag) = usize::try_from(vitals.tag) else {
+            return;
+        };
+        let Some(record) = self.records.get_mut(tag / 2) else {
+            self.struck += all.sum::<u64>();
+            return;
+        };
+        let what = &record.fault.what;
+        let me = &self.agents[agent].id;
+        let paths = vitals.paths.iter();
+        let paths = paths.filter(|(peer, _)| what.touches(me, peer));
+        let counted: u64 = paths
+            .map(|(_, struck)| match what {
+                What::Conditions { .. } => struck.all(),
+                _ => struck.dropped,
+            })
+            .sum();
+        match tag % 2 {
+            0 => record.before += counted,
+            _ => record.seen += counted,
+        }
+    }
+
+    /// What was counted before each fault is no sign of it.
+    pub(super) fn settle_evidence(&mut self) {
+        for record in &mut self.records {
+            record.seen = record
+                .seen
+                .saturating_sub(std::mem::take(&mut record.before));
+        }
+    }
+
+    /// A line of an agent came.
+    pub(super) fn note_heard(&mut self, agent: usize, at: Instant) {
+        let me = &self.agents[agent].id;
+        for record in &mut self.records {
+            if matches!(&record.fault.what, What::Freeze(frozen) if frozen == me)
+                && record.has_settled(at)
+            {
+                record.against += 1;
+            }
+        }
+    }
+
+    /// An agent speaks of its link with another.
+    pub(super) fn note_link(&mut self, agent: usize, peer: usize) {
+        let (me, peer) = (&self.agents[agent].id, &self.agents[peer].id);
+        for (n, record) in self.records.iter_mut().enumerate() {
+            let killed = matches!(&record.fault.what, What::Kill(id) if id == peer || id == me);
+            if killed && record.began.is_some() && self.healing.took(n).is_none() {
+                record.seen += 1;
+            }
+        }
+    }
+
+    /// An agent has seen that the server is gone.
+    pub(super) fn note_signaling_lost(&mut self, _agent: usize) {
+        for record in &mut self.records {
+            if record.fault.what == What::Signaling && record.is_under_way() {
+                record.seen += 1;
+            }
+        }
+    }
+
+    /// A message has arrived that says when it was written.
+    pub(super) fn note_delivered(&mut self, from: usize, written: Timestamp) {
+        let now = wall_clock().unix_ms();
+        for record in self.records.iter_mut().filter(|r| r.is_under_way()) {
+            record.delivered += 1;
+            if let What::Clock { agent, by_ms } = &record.fault.what
+                && self.agents[from].id == *agent
+            {
+                let off = written.unix_ms() - now;
+                record.seen += u64::from(off.abs() > by_ms.abs() / 2);
+            }
+        }
+    }
+}
+
+/// The place of an agent of the swarm; the reader has looked that it is one.
+fn place(ids: &[AgentId], id: &AgentId) -> usize {
+    let place = ids.iter().position(|other| other == id);
+    place.expect("a scenario names agents of its swarm only")
+}

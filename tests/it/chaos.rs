@@ -1,0 +1,199 @@
+//! `ifswarm chaos`: scenario files, and short runs of real processes and of simulated ones.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use ifswarm::chaos::{Conditions, Kind, Scenario, What, plan};
+use serde_json::Value;
+
+use crate::cli::{ifswarm, run};
+
+fn scenarios() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("swarms/chaos")
+}
+
+/// A scenario of two agents with these lines, in a folder of its own.
+fn written(lines: &str) -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let swarm = "swarm: two\nagents: [{ id: ann }, { id: bob }]\n";
+    fs::write(dir.path().join("two.yaml"), swarm).unwrap();
+    let path = dir.path().join("scenario.yaml");
+    fs::write(&path, format!("chaos: test\nswarm: two.yaml\n{lines}")).unwrap();
+    (dir, path)
+}
+
+fn chaos(args: &[&str], path: &Path) -> (i32, Value, String) {
+    let (code, stdout, stderr) = run(ifswarm().arg("chaos").args(args).arg("--json").arg(path));
+    let report = serde_json::from_str(&stdout).unwrap_or(Value::Null);
+    (code, report, stderr)
+}
+
+#[test]
+fn every_scenario_that_is_here_can_be_read_and_plans_something() {
+    let mut count = 0;
+    for entry in fs::read_dir(scenarios()).unwrap() {
+        let path = entry.unwrap().path();
+        let scenario = Scenario::read(&path).unwrap_or_else(|err| panic!("{err}"));
+        let planned = plan(&scenario, 1, scenario.length).len() + scenario.ladder.len();
+        assert!(planned > 0, "{}", path.display());
+        assert_eq!(path.file_stem().unwrap().to_str(), Some(&*scenario.name));
+        count += 1;
+    }
+    assert!(count >= 8, "{count} scenarios");
+}
+
+#[test]
+fn reads_faults_conditions_and_expectations_as_they_are_written() {
+    let (_dir, path) = written(
+        "all: good-wifi\nlinks:\n  - { between: [bob, ann], are: { delay: 80ms, loss: 1.5%, rate: 64 KiB } }\n\
+         faults:\n  - { at: 5s, cut: [bob, ann], one_way: true, for: 1s, every: 2s, times: 3 }\n  \
+         - { at: 1s, clock: ann, by: -1h, for: 1s }\n\
+         expect: { lost: any, memory: 5% }\n",
+    );
+    let scenario = Scenario::read(&path).unwrap();
+    let (ann, bob) = ("ann".parse().unwrap(), "bob".parse().unwrap());
+    let path = scenario.conditions(&ann, &bob);
+    assert_eq!((path.delay_us, path.loss_per_mille), (80_000, 15));
+    assert_eq!(path.rate, Some(65_536));
+    assert_eq!(Conditions::named("good-wifi"), Some(scenario.all));
+    let kinds: Vec<_> = scenario.faults.iter().map(|f| f.what.kind()).collect();
+    let cut = Kind::OneWayCut;
+    assert_eq!(kinds, [Kind::Clock, cut, cut, cut]);
+    let by_ms = -3_600_000;
+    let clock = What::Clock { agent: ann, by_ms };
+    assert_eq!(scenario.faults[0].what, clock);
+    assert_eq!(scenario.faults[3].at.as_secs(), 9);
+    assert_eq!(scenario.length.as_secs(), 15, "five seconds after the last");
+    assert_eq!(
+        (scenario.expect.lost, scenario.expect.doubled),
+        (None, Some(0))
+    );
+    assert_eq!(scenario.expect.memory, Some(5));
+}
+
+#[test]
+fn says_of_a_bad_scenario_where_it_is_wrong_and_what_was_expected() {
+    for (lines, parts) in [
+        (
+            "falts: []",
+            &["scenario.yaml:3:1", "did you mean `faults`"][..],
+        ),
+        (
+            "faults: [{ at: 1s, kil: ann, for: 1s }]",
+            &["3:20", "did you mean `kill`"],
+        ),
+        (
+            "faults: [{ at: 1s, kill: anna, for: 1s }]",
+            &["`ann` or `bob`", "did you mean `ann`"],
+        ),
+        ("faults: [{ at: 1s, for: 1s }]", &["says not what happens"]),
+        (
+            "faults: [{ at: 1s, for: 1s, kill: ann, freeze: bob }]",
+            &["`kill` and `freeze`"],
+        ),
+        ("faults: [{ at: 1s, kill: ann }]", &["no `for`"]),
+        (
+            "faults: [{ at: 1s, kill: ann, for: 1s, one_way: true }]",
+            &["belongs to `cut`"],
+        ),
+        (
+            "faults: [{ at: 1s, cut: [ann, ann], for: 1s }]",
+            &["another agent"],
+        ),
+        ("faults: [{ at: 1s, cut: [ann], for: 1s }]", &["two agents"]),
+        (
+            "faults: [{ at: 1s, partition: [[ann], [ann]], for: 1s }]",
+            &["`ann` again"],
+        ),
+        ("faults: [{ at: 1s, clock: ann, for: 1s }]", &["no `by`"]),
+        (
+            "faults: [{ at: 1s, clock: ann, by: soon, for: 1s }]",
+            &["`1h`"],
+        ),
+        ("faults: [{ at: 1s, signaling: up, for: 1s }]", &["`down`"]),
+        (
+            "faults: [{ at: 1s, kill: ann, for: 2s, every: 1s }]",
+            &["`every` within `for`"],
+        ),
+        (
+            "for: 2s\nfaults: [{ at: 1s, kill: ann, for: 2s }]",
+            &["3:6", "at least 4 s"],
+        ),
+        (
+            "random: { every: 2s..1s, for: 1s, of: [kill] }",
+            &["2s..6s"],
+        ),
+        (
+            "random: { every: 2s, for: 1s, of: [] }",
+            &["at least one kind"],
+        ),
+        (
+            "random: { every: 2s, for: 1s, of: [freez] }",
+            &["did you mean `freeze`"],
+        ),
+        ("all: good-wfi", &["did you mean `good-wifi`"]),
+        ("all: { loss: 200% }", &["`0.5%`"]),
+        ("traffic: { every: 1us }", &["1ms or more"]),
+        ("ladder: [attic]", &["`loopback`"]),
+        ("expect: { lost: none }", &["`any`"]),
+    ] {
+        let (_dir, path) = written(lines);
+        let err = Scenario::read(&path).unwrap_err().to_string();
+        for part in parts {
+            assert!(err.contains(part), "{lines}\n{err}");
+        }
+    }
+    let (code, _, stderr) = chaos(&[], Path::new("no/such.yaml"));
+    assert_eq!(code, 2);
+    assert!(stderr.contains("swarms/chaos/short.yaml"), "{stderr}");
+}
+
+#[test]
+fn real_processes_survive_a_cut_a_freeze_a_kill_and_the_loss_of_the_server() {
+    let path = scenarios().join("short.yaml");
+    let (code, report, stderr) = chaos(&["--seed", "1"], &path);
+    assert_eq!(code, 0, "{report:#}\n{stderr}");
+    assert!(stderr.contains("--seed 1"), "{stderr}");
+    let messages = &report["messages"];
+    assert!(messages["sent"].as_u64() > Some(100), "{report:#}");
+    for none in ["lost", "doubled", "out_of_order", "unasked", "refused"] {
+        assert_eq!(messages[none], 0, "{report:#}");
+    }
+    for kind in ["cut", "freeze", "kill", "signaling"] {
+        let row = &report["faults"][kind];
+        let counts = [&row["count"], &row["took_place"], &row["healed"]];
+        assert_eq!(counts, [1, 1, 1], "{report:#}");
+    }
+    assert_eq!(report["links"]["up"], 10);
+}
+
+#[test]
+fn a_run_that_does_not_hold_is_1_and_leaves_its_logs() {
+    let (dir, path) = written(
+        "for: 2s\nfaults: [{ at: 500ms, clock: ann, by: 1h, for: 1s }]\n\
+         expect: { heal_p95: 1us, links_down: any }\n",
+    );
+    let keep = dir.path().join("kept");
+    let (code, report, stderr) = chaos(&["--keep", keep.to_str().unwrap()], &path);
+    assert_eq!(code, 1, "{report:#}\n{stderr}");
+    let failures = report["failures"].to_string();
+    assert!(failures.contains("to heal"), "{failures}");
+    assert_eq!(report["faults"]["clock"]["took_place"], 1, "{report:#}");
+    let run = fs::read_dir(keep).unwrap().next().unwrap().unwrap().path();
+    assert!(run.join("log/ann.log").is_file());
+    assert!(run.join("witness/two/ann/entries.jsonl").is_file());
+    assert!(run.join("outbox/two/ann/journal.jsonl").is_file());
+}
+
+#[test]
+fn simulates_the_faults_of_a_scenario_and_repeats_a_seed() {
+    let path = scenarios().join("partition.yaml");
+    let (code, report, stderr) = chaos(&["--simulate", "--seeds", "10"], &path);
+    assert_eq!(code, 0, "{report:#}\n{stderr}");
+    assert_eq!(report["seeds"], 10);
+    assert!(report["faults"]["partitions"].as_u64() > Some(10));
+    assert_eq!(report["faults"].get("kills"), None, "no such fault in it");
+    let one = || chaos(&["--simulate", "--seed", "7"], &path).1;
+    assert_eq!(one(), one());
+    assert_eq!(one()["seeds"], 1);
+}
