@@ -6,6 +6,7 @@
 //! One port per agent means one hole in a firewall, and no exhaustion of ephemeral ports
 //! (Linux has 28,232; a full mesh of 169 agents in one process needs more).
 
+use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
@@ -17,7 +18,7 @@ use tokio::net::UdpSocket;
 use tokio::sync::Notify;
 use webrtc::runtime::{AsyncUdpSocket, RecvMeta, Transmit};
 
-use super::demux::{ConnectionId, Demux};
+use super::demux::{ConnectionId, Demux, TransactionId};
 use super::engine::Engine;
 use crate::identity::AgentId;
 
@@ -129,10 +130,11 @@ impl Port {
         self.engine.stop().await;
     }
 
-    fn deliver(&self, index: usize, sender: SocketAddr, datagram: &[u8]) {
+    fn deliver(&self, index: usize, sender: SocketAddr, datagram: &mut [u8]) {
         let inboxes = {
             let mut routes = lock(&self.routes);
             let id = routes.demux.route(sender, datagram);
+            routes.demux.restore(datagram);
             id.and_then(|id| routes.inboxes.get(&id).cloned())
         };
         // What belongs to nobody is dropped, as an unbound port would.
@@ -234,21 +236,17 @@ impl AsyncUdpSocket for VirtualSocket {
     }
 
     fn poll_send(&self, cx: &mut Context<'_>, transmit: &Transmit<'_>) -> Poll<io::Result<usize>> {
+        let mut contents = Cow::Borrowed(transmit.contents);
         // DTLS is by far the most; only STUN is of interest to the routes.
-        if transmit
-            .contents
-            .first()
-            .is_some_and(|byte| byte & 0xc0 == 0)
-        {
+        if contents.first().is_some_and(|byte| byte & 0xc0 == 0) {
             let mut routes = lock(&self.seat.port.routes);
-            routes.demux.sent(self.seat.id, transmit.contents);
+            let sent = routes.demux.sent(self.seat.id, &contents, fresh);
+            if let Some(transaction) = sent {
+                contents.to_mut()[8..20].copy_from_slice(&transaction);
+            }
         }
         let socket = &self.seat.port.sockets[self.index];
-        let send = || {
-            socket
-                .io
-                .try_send_to(transmit.contents, transmit.destination)
-        };
+        let send = || socket.io.try_send_to(&contents, transmit.destination);
         let mut sent = send();
         if is_full(&sent) {
             // Queue up first, then try once more: the socket may have drained in between. The
@@ -340,7 +338,7 @@ async fn read(port: Arc<Port>, index: usize) {
     let mut read = 0;
     while socket.io.readable().await.is_ok() {
         match socket.io.try_recv_from(&mut buffer) {
-            Ok((length, sender)) => port.deliver(index, sender, &buffer[..length]),
+            Ok((length, sender)) => port.deliver(index, sender, &mut buffer[..length]),
             Err(err) if err.kind() == io::ErrorKind::WouldBlock => {}
             // An ICMP error about an earlier datagram, to one of many peers: ICE finds out.
             Err(err) => tracing::debug!(address = %socket.address, %err, "receive failed"),
@@ -367,6 +365,15 @@ async fn wake_when_writable(port: Arc<Port>, index: usize) {
 
 fn is_full(sent: &io::Result<usize>) -> bool {
     matches!(sent, Err(err) if err.kind() == io::ErrorKind::WouldBlock)
+}
+
+/// Without randomness what the engine chose stays, which works for one connection at a time.
+fn fresh() -> TransactionId {
+    let mut transaction = TransactionId::default();
+    if let Err(err) = getrandom::fill(&mut transaction) {
+        tracing::debug!(%err, "no randomness for a transaction id");
+    }
+    transaction
 }
 
 /// No code panics while it holds one of these locks, so a poisoned one is as good as new.
