@@ -25,8 +25,9 @@ use super::mesh_up::duration;
 use super::watching::Watching;
 use super::{agent_mcp, agent_pipes};
 use crate::admin::AgentWatch;
-use crate::agent::{Agent, AgentEvent, SendError, Subscription};
+use crate::agent::{Agent, AgentEvent, Observer, SendError, Subscription};
 use crate::identity::AgentId;
+use crate::link::Path;
 use crate::message::{Destination, Draft};
 
 /// Run one agent: drafts in on standard input, events out on standard output, one JSON object a line
@@ -125,7 +126,7 @@ async fn serve(
 ) -> anyhow::Result<ExitCode> {
     let ledger = Mutex::new(Ledger::default());
     let events = agent.subscribe();
-    let listening = listen(events, &lines, &ledger);
+    let listening = listen(agent.observer(), events, &lines, &ledger);
     tokio::pin!(listening);
     let speaking = async {
         let failed = speak(&agent, inputs, &lines, &ledger, &members).await;
@@ -310,6 +311,7 @@ pub(super) enum Heard {
 
 /// Tells what happens, until the agent has ended or nobody listens.
 pub(super) async fn listen(
+    agent: Observer,
     mut events: Subscription,
     lines: &mpsc::Sender<String>,
     ledger: &Mutex<Ledger>,
@@ -322,7 +324,11 @@ pub(super) async fn listen(
         let Some(event) = event else {
             return Heard::All;
         };
-        for line in told(&event, ledger) {
+        let path = match &event {
+            AgentEvent::PeerUp { peer, .. } => Some(agent.path(peer).await),
+            _ => None,
+        };
+        for line in told(&event, path, ledger) {
             if lines.send(line).await.is_err() {
                 return Heard::Nobody;
             }
@@ -330,31 +336,13 @@ pub(super) async fn listen(
     }
 }
 
-/// What a program is told of an event.
-fn told(event: &AgentEvent, ledger: &Mutex<Ledger>) -> Vec<String> {
+/// What a program is told of an event, of a link with the path of its packets.
+fn told(event: &AgentEvent, path: Option<Path>, ledger: &Mutex<Ledger>) -> Vec<String> {
     match event {
         AgentEvent::Message(message) => vec![Line::Message { message }.to_text()],
-        AgentEvent::PeerUp { peer, .. } => {
-            let (state, reason) = (PeerIs::Up, None);
-            vec![
-                Line::Peer {
-                    peer,
-                    state,
-                    reason,
-                }
-                .to_text(),
-            ]
-        }
+        AgentEvent::PeerUp { peer, .. } => vec![Line::peer(peer, PeerIs::Up, path, None)],
         AgentEvent::PeerDown { peer, why } => {
-            let (state, reason) = (PeerIs::Down, Some(why.as_str()));
-            vec![
-                Line::Peer {
-                    peer,
-                    state,
-                    reason,
-                }
-                .to_text(),
-            ]
+            vec![Line::peer(peer, PeerIs::Down, None, Some(why.as_str()))]
         }
         AgentEvent::Acked {
             peer,

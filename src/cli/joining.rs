@@ -34,8 +34,8 @@ pub(crate) struct Joining {
     /// Keep the witness log below this folder [default: `witness.dir` of the swarm file; otherwise none is kept]
     #[arg(long, value_name = "DIR")]
     witness: Option<PathBuf>,
-    /// A local address to be reached at, several times for several [default: all of this host; where
-    /// the server is at a loopback address, that]
+    /// A local address to be reached at, several times for several [default: all of this host but loopback;
+    /// where the server is at a loopback address, that]
     #[arg(long = "address", value_name = "IP")]
     addresses: Vec<IpAddr>,
 }
@@ -189,9 +189,12 @@ fn local_addresses(signal: &str) -> anyhow::Result<Vec<IpAddr>> {
                 .context("the addresses of this host cannot be listed: name them with --address"),
         )
     })?;
+    // Nobody is reached from a loopback address but on this host, whose agents have the others too.
+    let only_loopback = interfaces.iter().all(if_addrs::Interface::is_loopback);
     let mut addresses: Vec<_> = interfaces
         .into_iter()
         .filter(|interface| !interface.is_link_local())
+        .filter(|interface| only_loopback || !interface.is_loopback())
         .map(|interface| interface.ip())
         .collect();
     addresses.sort_unstable();
