@@ -36,6 +36,7 @@ mod mesh_processes;
 mod mesh_sim;
 mod mesh_up;
 mod message_fixtures;
+mod nat;
 mod operations;
 mod parting;
 mod program;
