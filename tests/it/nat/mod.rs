@@ -82,12 +82,13 @@ fn matrix(kinds: &[Kind]) -> Matrix {
             assert_eq!(fate.is_some(), one.is_direct(*other), "{ends}");
         }
         let paths: BTreeSet<_> = fates.iter().flatten().flatten().collect();
-        // Who has no router is seen at its own address, and sees the other at its router's.
+        // Who has no router is at its own address for the other, which then need not notice that
+        // it is behind a router itself.
         let translated = [one, other].iter().any(|kind| **kind != Kind::None);
         let own = [one, other].iter().any(|kind| **kind == Kind::None);
         if !paths.is_empty() {
             assert_eq!(paths.contains(&"srflx".to_owned()), translated, "{ends}");
-            assert_eq!(paths.contains(&"host".to_owned()), own, "{ends}");
+            assert!(own || !paths.contains(&"host".to_owned()), "{ends}");
         }
     }
     drop((agents, server, stun));
@@ -200,13 +201,13 @@ fn print(matrix: &Matrix) {
         .keys()
         .flat_map(|(one, other)| [*one, *other])
         .collect();
-    print!("{:>14}", "");
+    print!("{:>11}", "");
     kinds
         .iter()
-        .for_each(|kind| print!("  {:<14}", kind.word()));
+        .for_each(|kind| print!("  {:<17}", kind.word()));
     println!();
     for one in &kinds {
-        print!("{:>14}", one.word());
+        print!("{:>11}", one.word());
         for other in &kinds {
             let fates = matrix.get(&(*one.min(other), *one.max(other)));
             let fates = fates.into_iter().flatten().map(|fate| match fate {
@@ -216,7 +217,7 @@ fn print(matrix: &Matrix) {
                 }
                 None => "relay needed".to_owned(),
             });
-            print!("  {:<14}", fates.collect::<Vec<_>>().join(" | "));
+            print!("  {:<17}", fates.collect::<Vec<_>>().join(" | "));
         }
         println!();
     }
