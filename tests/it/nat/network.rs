@@ -71,6 +71,9 @@ impl Network {
              ip netns exec {gate} ip link set wan up"
         ));
         if kind == Kind::None {
+            self.0.run(&format!(
+                "ip netns exec {name} ip route add default via {SERVER}"
+            ));
             return host;
         }
         let (router, inside) = (format!("192.168.{number}.1"), host.address());
@@ -114,12 +117,37 @@ impl Network {
         (conclusion(&mapping), conclusion(&filtering), none)
     }
 
+    /// From now on nobody answers a question to the DNS server.
+    pub(super) fn silence_dns(&self) {
+        self.0.run(&format!(
+            "echo nameserver {OTHER_ADDRESS} >/run/silent
+             at=$(readlink -m /etc/resolv.conf)
+             case $at in /run/*) mkdir -p \"${{at%/*}}\"; touch \"$at\";; esac
+             mount --bind /run/silent \"$at\"
+             ip netns exec public nft -f - <<END
+             table ip dns {{
+                 counter asked {{ }}
+                 chain input {{
+                     type filter hook input priority filter;
+                     udp dport 53 counter name asked drop
+                 }}
+             }}\nEND"
+        ));
+    }
+
+    /// How many there were since then.
+    pub(super) fn dns_questions(&self) -> u64 {
+        self.counter("public", "dns asked")
+    }
+
     /// How many packets that nobody had asked for the host's router has dropped.
     pub(super) fn unsolicited(&self, host: &Host) -> u64 {
-        let gate = host.gate();
-        let said = self.0.run(&format!(
-            "ip netns exec {gate} nft list counter ip nat unsolicited"
-        ));
+        self.counter(&host.gate(), "nat unsolicited")
+    }
+
+    fn counter(&self, namespace: &str, name: &str) -> u64 {
+        let list = format!("ip netns exec {namespace} nft list counter ip {name}");
+        let said = self.0.run(&list);
         let packets = said.split("packets ").nth(1).unwrap();
         packets.split(' ').next().unwrap().parse().unwrap()
     }
