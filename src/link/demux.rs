@@ -27,7 +27,7 @@ pub(super) struct Demux {
     connections: HashMap<ConnectionId, Connection>,
     by_ufrag: HashMap<String, ConnectionId>,
     by_address: HashMap<SocketAddr, ConnectionId>,
-    requests: HashMap<TransactionId, Asked>,
+    requests: HashMap<TransactionId, ConnectionId>,
     /// The same, oldest first: what is never answered is forgotten.
     requests_by_age: VecDeque<TransactionId>,
 }
@@ -39,16 +39,7 @@ struct Connection {
     addresses: usize,
 }
 
-/// A request that is under way.
-#[derive(Debug, Clone, Copy)]
-struct Asked {
-    by: ConnectionId,
-    /// It went out under another transaction id than the connection gave it, zero.
-    renamed: bool,
-}
-
-/// Tells the requests of one port apart (RFC 8489, section 5).
-pub(super) type TransactionId = [u8; 12];
+type TransactionId = [u8; 12];
 
 impl Demux {
     /// Adds a connection to `peer` whose ICE user fragment is `ufrag`.
@@ -70,52 +61,20 @@ impl Demux {
         }
     }
 
-    /// Notes what a connection sends, so that the answer finds its way back. If it is to go out
-    /// under another transaction id than it has, that is returned.
-    ///
-    /// Every connection of the engine asks every STUN server for its reflexive address under the
-    /// transaction id zero. At a port of its own that goes well; here each answer would go to
-    /// whoever asked last, and whoever knows the server's address could forge one. So these get
-    /// an id of their own, `fresh`, and [`restore`](Self::restore) gives the answer its zero back.
-    pub(super) fn sent(
-        &mut self,
-        id: ConnectionId,
-        datagram: &[u8],
-        fresh: impl FnOnce() -> TransactionId,
-    ) -> Option<TransactionId> {
-        let stun = Stun::read(datagram).filter(|stun| stun.class == Class::Request)?;
-        let renamed = stun.transaction == ZERO;
-        let transaction = match renamed {
-            true => fresh(),
-            false => stun.transaction,
+    /// Notes what a connection sends, so that the answer finds its way back.
+    pub(super) fn sent(&mut self, id: ConnectionId, datagram: &[u8]) {
+        let Some(stun) = Stun::read(datagram) else {
+            return;
         };
-        let asked = Asked { by: id, renamed };
-        if self.requests.insert(transaction, asked).is_none() {
-            self.requests_by_age.push_back(transaction);
+        if stun.class != Class::Request {
+            return;
+        }
+        if self.requests.insert(stun.transaction, id).is_none() {
+            self.requests_by_age.push_back(stun.transaction);
         }
         if self.requests_by_age.len() > MAX_REQUESTS {
             let oldest = self.requests_by_age.pop_front();
             oldest.map(|transaction| self.requests.remove(&transaction));
-        }
-        renamed.then_some(transaction)
-    }
-
-    /// Makes a datagram that was routed what the connection expects: the answer to a request of
-    /// transaction id zero.
-    pub(super) fn restore(&self, datagram: &mut [u8]) {
-        let Some(stun) = Stun::read(datagram).filter(|stun| stun.class == Class::Response) else {
-            return;
-        };
-        let (id, mapped) = (stun.transaction, stun.mapped_v6);
-        if !self.requests.get(&id).is_some_and(|asked| asked.renamed) {
-            return;
-        }
-        datagram[8..20].copy_from_slice(&ZERO);
-        // XOR-MAPPED-ADDRESS of IPv6 is masked with the cookie and the id (RFC 8489, section
-        // 14.2). The connection takes the mask of its id, zero, off again.
-        if let Some(at) = mapped {
-            let masked = datagram[at..].iter_mut();
-            masked.zip(id).for_each(|(byte, mask)| *byte ^= mask);
         }
     }
 
@@ -126,7 +85,7 @@ impl Demux {
                 self.by_ufrag.get(stun.local_ufrag?).copied()
             }
             Some(stun) if stun.class == Class::Response => {
-                self.requests.get(&stun.transaction).map(|asked| asked.by)
+                self.requests.get(&stun.transaction).copied()
             }
             _ => None,
         };
@@ -164,9 +123,6 @@ struct Stun<'a> {
     transaction: TransactionId,
     /// What stands before the `:` in USERNAME: the user fragment of the receiver.
     local_ufrag: Option<&'a str>,
-    /// Where in the datagram the masked part of an IPv6 XOR-MAPPED-ADDRESS is that the
-    /// transaction id masks.
-    mapped_v6: Option<usize>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -188,7 +144,7 @@ impl<'a> Stun<'a> {
             _ => Class::Response,
         };
         let transaction = header[8..20].try_into().expect("twelve bytes");
-        let (mut local_ufrag, mut mapped_v6) = (None, None);
+        let mut local_ufrag = None;
         while let Some((head, rest)) = attributes.split_at_checked(4) {
             let kind = u16::from_be_bytes([head[0], head[1]]);
             let length = usize::from(u16::from_be_bytes([head[2], head[3]]));
@@ -198,10 +154,6 @@ impl<'a> Stun<'a> {
                 local_ufrag = name.split_once(':').map(|(local, _)| local);
                 break;
             }
-            if kind == XOR_MAPPED_ADDRESS && value.len() == 20 && value[1] == IPV6 {
-                // Behind family and port, and the four bytes that the cookie masks.
-                mapped_v6 = Some(datagram.len() - rest.len() + 8);
-            }
             // Values are padded to a multiple of four bytes.
             attributes = rest.get(length.next_multiple_of(4)..)?;
         }
@@ -209,18 +161,12 @@ impl<'a> Stun<'a> {
             class,
             transaction,
             local_ufrag,
-            mapped_v6,
         })
     }
 }
 
 const MAGIC_COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
 const USERNAME: u16 = 0x0006;
-const XOR_MAPPED_ADDRESS: u16 = 0x0020;
-/// The family in an address attribute.
-const IPV6: u8 = 2;
-/// The transaction id of the engine's requests to STUN servers.
-const ZERO: TransactionId = [0; 12];
 /// Requests whose answers are awaited: 100 connections at a check every 20 ms send 5,000 a second.
 const MAX_REQUESTS: usize = 16_384;
 /// Addresses that one connection may claim: more than any host has interfaces in use, and a
@@ -264,10 +210,6 @@ mod tests {
         SocketAddr::from(([127, 0, 0, 1], port))
     }
 
-    fn never() -> TransactionId {
-        panic!("the request has an id of its own")
-    }
-
     const DTLS: &[u8] = &[22, 254, 253, 0];
 
     #[test]
@@ -282,7 +224,7 @@ mod tests {
     #[test]
     fn a_response_finds_the_connection_that_asked() {
         let mut demux = demux();
-        demux.sent(ConnectionId(1), &stun(REQUEST, 7, Some("x:y")), never);
+        demux.sent(ConnectionId(1), &stun(REQUEST, 7, Some("x:y")));
         let response = stun(RESPONSE, 7, None);
         assert_eq!(demux.route(address(9), &response), Some(ConnectionId(1)));
         assert_eq!(demux.route(address(9), DTLS), Some(ConnectionId(1)));
@@ -310,56 +252,9 @@ mod tests {
     }
 
     #[test]
-    fn connections_that_ask_a_server_under_one_id_each_get_their_answer() {
-        let mut demux = demux();
-        let server = address(3478);
-        let question = stun(REQUEST, 0, None);
-        for (connection, id) in [(1, 7), (2, 8)] {
-            let renamed = demux.sent(ConnectionId(connection), &question, || [id; 12]);
-            assert_eq!(renamed, Some([id; 12]));
-        }
-        for (connection, id) in [(1, 7), (2, 8)] {
-            let mut answer = stun(RESPONSE, id, None);
-            let to = demux.route(server, &answer);
-            assert_eq!(to, Some(ConnectionId(connection)));
-            demux.restore(&mut answer);
-            assert_eq!(answer, stun(RESPONSE, 0, None));
-        }
-        // Who does not see the question cannot answer it.
-        let forged = stun(RESPONSE, 0, None);
-        assert_eq!(demux.route(address(9), &forged), None);
-        // All else goes out and comes in as it is.
-        let check = stun(REQUEST, 9, Some("x:y"));
-        assert_eq!(demux.sent(ConnectionId(1), &check, never), None);
-        let mut answer = stun(RESPONSE, 9, None);
-        demux.restore(&mut answer);
-        assert_eq!(answer, stun(RESPONSE, 9, None));
-    }
-
-    #[test]
-    fn the_mapped_address_of_ipv6_is_masked_anew_with_the_id() {
-        let mut demux = demux();
-        demux.sent(ConnectionId(1), &stun(REQUEST, 0, None), || [0xa5; 12]);
-        let mapped: std::net::Ipv6Addr = "2001:db8::1234:5678".parse().unwrap();
-        let answer = |id: u8| {
-            let mut mask = MAGIC_COOKIE.to_vec();
-            mask.extend([id; 12]);
-            let masked = mapped.octets().into_iter().zip(mask);
-            let mut message = stun(RESPONSE, id, None);
-            message.extend([0x00, 0x20, 0, 20, 0, 2, 0x12, 0x34]);
-            message.extend(masked.map(|(byte, mask)| byte ^ mask));
-            message[3] += 24;
-            message
-        };
-        let mut restored = answer(0xa5);
-        demux.restore(&mut restored);
-        assert_eq!(restored, answer(0));
-    }
-
-    #[test]
     fn a_removed_connection_leaves_nothing_behind() {
         let mut demux = demux();
-        demux.sent(ConnectionId(1), &stun(REQUEST, 7, None), never);
+        demux.sent(ConnectionId(1), &stun(REQUEST, 7, None));
         demux.route(address(9), &stun(REQUEST, 1, Some("u1:r")));
         demux.remove(ConnectionId(1));
         assert_eq!(demux.route(address(9), DTLS), None);
@@ -380,7 +275,7 @@ mod tests {
         for n in 0..2 * MAX_REQUESTS {
             let mut request = stun(REQUEST, 0, None);
             request[8..16].copy_from_slice(&(n as u64).to_be_bytes());
-            demux.sent(ConnectionId(1), &request, || [0xee; 12]);
+            demux.sent(ConnectionId(1), &request);
         }
         assert_eq!(demux.requests.len(), MAX_REQUESTS);
     }
@@ -390,11 +285,10 @@ mod tests {
         fn never_panics_on_a_datagram(bytes: Vec<u8>, tail: Vec<u8>) {
             let mut demux = demux();
             demux.route(address(9), &bytes);
-            let mut almost = stun(REQUEST, 0, None);
+            let mut almost = stun(REQUEST, 1, None);
             almost.extend(tail);
             demux.route(address(9), &almost);
-            demux.restore(&mut almost);
-            demux.sent(ConnectionId(1), &almost, || [0xee; 12]);
+            demux.sent(ConnectionId(1), &almost);
         }
     }
 }

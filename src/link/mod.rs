@@ -22,6 +22,7 @@ mod events;
 mod files;
 pub mod memory;
 mod port;
+mod renaming;
 mod runtime;
 mod sdp;
 

@@ -6,7 +6,6 @@
 //! One port per agent means one hole in a firewall, and no exhaustion of ephemeral ports
 //! (Linux has 28,232; a full mesh of 169 agents in one process needs more).
 
-use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
@@ -18,8 +17,9 @@ use tokio::net::UdpSocket;
 use tokio::sync::Notify;
 use webrtc::runtime::{AsyncUdpSocket, RecvMeta, Transmit};
 
-use super::demux::{ConnectionId, Demux, TransactionId};
+use super::demux::{ConnectionId, Demux};
 use super::engine::Engine;
+use super::renaming::Renaming;
 use crate::identity::AgentId;
 
 /// The shared port. It reads for as long as it is not closed.
@@ -27,6 +27,7 @@ use crate::identity::AgentId;
 pub(super) struct Port {
     sockets: Vec<SharedSocket>,
     routes: Mutex<Routes>,
+    renaming: Renaming,
     engine: Engine,
 }
 
@@ -105,6 +106,7 @@ impl Port {
         let port = Arc::new(Self {
             sockets,
             routes: Mutex::default(),
+            renaming: Renaming::new(),
             engine: Engine::start(),
         });
         for index in 0..port.sockets.len() {
@@ -134,9 +136,9 @@ impl Port {
         let inboxes = {
             let mut routes = lock(&self.routes);
             let id = routes.demux.route(sender, datagram);
-            routes.demux.restore(datagram);
             id.and_then(|id| routes.inboxes.get(&id).cloned())
         };
+        self.renaming.incoming(datagram);
         // What belongs to nobody is dropped, as an unbound port would.
         if let Some(inboxes) = inboxes {
             inboxes[index].push(sender, datagram);
@@ -236,14 +238,11 @@ impl AsyncUdpSocket for VirtualSocket {
     }
 
     fn poll_send(&self, cx: &mut Context<'_>, transmit: &Transmit<'_>) -> Poll<io::Result<usize>> {
-        let mut contents = Cow::Borrowed(transmit.contents);
+        let contents = self.seat.port.renaming.outgoing(transmit.contents);
         // DTLS is by far the most; only STUN is of interest to the routes.
         if contents.first().is_some_and(|byte| byte & 0xc0 == 0) {
             let mut routes = lock(&self.seat.port.routes);
-            let sent = routes.demux.sent(self.seat.id, &contents, fresh);
-            if let Some(transaction) = sent {
-                contents.to_mut()[8..20].copy_from_slice(&transaction);
-            }
+            routes.demux.sent(self.seat.id, &contents);
         }
         let socket = &self.seat.port.sockets[self.index];
         let send = || socket.io.try_send_to(&contents, transmit.destination);
@@ -365,15 +364,6 @@ async fn wake_when_writable(port: Arc<Port>, index: usize) {
 
 fn is_full(sent: &io::Result<usize>) -> bool {
     matches!(sent, Err(err) if err.kind() == io::ErrorKind::WouldBlock)
-}
-
-/// Without randomness what the engine chose stays, which works for one connection at a time.
-fn fresh() -> TransactionId {
-    let mut transaction = TransactionId::default();
-    if let Err(err) = getrandom::fill(&mut transaction) {
-        tracing::debug!(%err, "no randomness for a transaction id");
-    }
-    transaction
 }
 
 /// No code panics while it holds one of these locks, so a poisoned one is as good as new.
