@@ -110,8 +110,8 @@ impl Network {
             String::from_utf8(discovery.output().unwrap().stdout).unwrap()
         });
         let conclusion = |text: &str| {
-            let lines = text.lines().filter(|line| line.starts_with("NAT with"));
-            lines.last().unwrap_or(text).to_owned()
+            let mut lines = text.lines().filter(|line| line.starts_with("NAT with"));
+            lines.next_back().unwrap_or(text).to_owned()
         };
         let none = mapping.contains("No NAT!");
         (conclusion(&mapping), conclusion(&filtering), none)
