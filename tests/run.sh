@@ -45,6 +45,33 @@ as root, 'apt-get install $packages'; or name one that has it, 'IFSWARM_PYTHON=/
 fi
 export IFSWARM_PYTHON
 
+has_network_tools() {
+    local tool
+    for tool in ip nft turnserver turnutils_natdiscovery; do
+        PATH=$PATH:/usr/sbin:/sbin command -v "$tool" >/dev/null || return 1
+    done
+}
+
+if ! has_network_tools; then
+    packages='iproute2 nftables coturn'
+    if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
+        say "installing $packages (for address translation in tests/it/nat)"
+        export DEBIAN_FRONTEND=noninteractive
+        apt-get update -q
+        # coturn would be started as a service, and again with the machine; here it is a tool.
+        policy=/usr/sbin/policy-rc.d
+        [ -e "$policy" ] || {
+            printf '#!/bin/sh\nexit 101\n' >"$policy"
+            chmod +x "$policy"
+            trap 'rm -f "$policy"' EXIT
+        }
+        # shellcheck disable=SC2086  # three words, three packages
+        apt-get install -q -y --no-install-recommends $packages
+        [ ! -d /run/systemd/system ] || systemctl --quiet disable coturn
+    fi
+    has_network_tools || stop "for address translation in tests/it/nat, as root: 'apt-get install $packages'"
+fi
+
 for component in clippy fmt; do
     cargo "$component" --version >/dev/null 2>&1 ||
         stop "cargo $component is missing: rustup component add clippy rustfmt"

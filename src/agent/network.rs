@@ -19,9 +19,13 @@ use crate::link::Endpoint;
 /// # Errors
 /// What the operating system says.
 pub fn host_addresses() -> io::Result<Vec<IpAddr>> {
-    let interfaces = if_addrs::get_if_addrs()?.into_iter();
+    let interfaces = if_addrs::get_if_addrs()?;
+    // Nobody is reached from a loopback address but on this host, whose agents have the others too.
+    let only_loopback = interfaces.iter().all(if_addrs::Interface::is_loopback);
     let mut addresses: Vec<_> = interfaces
+        .into_iter()
         .filter(|interface| !interface.is_link_local())
+        .filter(|interface| only_loopback || !interface.is_loopback())
         .map(|interface| interface.ip())
         .collect();
     addresses.sort_unstable();

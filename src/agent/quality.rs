@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Agent, PeerInfo};
+use super::{Agent, Observer, PeerInfo};
 use crate::identity::AgentId;
 use crate::link::Path;
 use crate::mesh::PeerState;
@@ -26,6 +26,21 @@ impl Agent {
     pub async fn connection_quality(&self, peer: &AgentId) -> Option<ConnectionQuality> {
         let known = self.peers().into_iter().find(|p| p.view.id == *peer)?;
         Some(known.quality().await)
+    }
+}
+
+impl Observer {
+    /// How packets to `peer` travel; unknown where there is no link, or no agent any more.
+    pub async fn path(&self, peer: &AgentId) -> Path {
+        let known = self.0.upgrade().and_then(|shared| {
+            let core = shared.look();
+            let peers = core.links.describe(&core.mesh);
+            peers.into_iter().find(|known| known.view.id == *peer)
+        });
+        match known {
+            Some(known) => known.path().await,
+            None => Path::Unknown,
+        }
     }
 }
 

@@ -28,7 +28,7 @@ use super::joining::{Joining, Members};
 use super::mesh_up::duration;
 use super::watching::Watching;
 use crate::admin::AgentWatch;
-use crate::agent::{Agent, AgentEvent, SendError, Subscription};
+use crate::agent::{Agent, AgentEvent, Observer, SendError, Subscription};
 use crate::identity::AgentId;
 use crate::message::{Destination, Draft};
 
@@ -144,7 +144,7 @@ async fn serve(
 ) -> anyhow::Result<ExitCode> {
     let ledger = Mutex::new(Ledger::default());
     let events = agent.subscribe();
-    let listening = listen(events, &lines, &ledger);
+    let listening = listen(agent.observer(), events, &lines, &ledger);
     tokio::pin!(listening);
     let speaking = async {
         let failed = speak(&agent, inputs, &lines, &ledger, &members).await;
@@ -333,6 +333,7 @@ pub(super) enum Heard {
 
 /// Tells what happens, until the agent has ended or nobody listens.
 pub(super) async fn listen(
+    agent: Observer,
     mut events: Subscription,
     lines: &mpsc::Sender<Told>,
     ledger: &Mutex<Ledger>,
@@ -345,9 +346,13 @@ pub(super) async fn listen(
         let Some((event, held)) = event else {
             return Heard::All;
         };
+        let path = match &event {
+            AgentEvent::PeerUp { peer, .. } => Some(agent.path(peer).await),
+            _ => None,
+        };
         let is_message = matches!(event, AgentEvent::Message(_));
         let mut held = Some(held).filter(|_| is_message);
-        for text in told(&event, ledger) {
+        for text in told(&event, path, ledger) {
             let held = held.take();
             if lines.send(Told { text, held }).await.is_err() {
                 return Heard::Nobody;

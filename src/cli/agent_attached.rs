@@ -62,7 +62,7 @@ async fn run(
         std::future::pending::<()>().await;
     };
     tokio::select! {
-        _ = listen(events, &lines, &ledger) => {}
+        _ = listen(agent.observer(), events, &lines, &ledger) => {}
         () = speaking => {}
         // Or it was dropped.
         _ = ended => {}

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::agent_files::FileDraft;
 use crate::agent::Conversation;
 use crate::identity::{AgentId, PublicKey, Session};
+use crate::link::Path;
 use crate::message::{Draft, IfMessage, Malformed, Timestamp, parse_strict};
 
 /// One line on standard output.
@@ -27,6 +28,8 @@ pub(super) enum Line<'a> {
     Peer {
         peer: &'a AgentId,
         state: PeerIs,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        path: Option<String>,
         #[serde(skip_serializing_if = "Option::is_none")]
         reason: Option<&'static str>,
     },
@@ -135,7 +138,25 @@ pub(super) enum SignalingIs {
     Back,
 }
 
-impl Line<'_> {
+impl<'a> Line<'a> {
+    /// What is told of a link, on a line.
+    pub(super) fn peer(
+        peer: &'a AgentId,
+        state: PeerIs,
+        path: Option<Path>,
+        reason: Option<&'static str>,
+    ) -> String {
+        let path = path.filter(|path| *path != Path::Unknown);
+        let path = path.map(|path| path.to_string());
+        let line = Self::Peer {
+            peer,
+            state,
+            path,
+            reason,
+        };
+        line.to_text()
+    }
+
     /// The line, with its newline.
     pub(super) fn to_text(&self) -> String {
         let mut text = serde_json::to_string(self).expect("string keys and finite numbers only");
@@ -318,14 +339,9 @@ mod tests {
     #[test]
     fn events_are_named_as_in_the_contract() {
         let id: AgentId = "legal".parse().unwrap();
-        let line = Line::Peer {
-            peer: &id,
-            state: PeerIs::Up,
-            reason: None,
-        };
         assert_eq!(
-            line.to_text(),
-            "{\"event\":\"peer\",\"peer\":\"legal\",\"state\":\"up\"}\n"
+            Line::peer(&id, PeerIs::Up, Some(Path::Host), None),
+            "{\"event\":\"peer\",\"peer\":\"legal\",\"state\":\"up\",\"path\":\"host\"}\n"
         );
         let line = Line::Error {
             line: Some(3),

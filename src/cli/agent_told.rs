@@ -7,33 +7,16 @@ use super::agent_ledger::{Fate, Ledger};
 use super::agent_lines::{Line, PeerIs, SignalingIs};
 use crate::agent::AgentEvent;
 use crate::identity::AgentId;
+use crate::link::Path;
 use crate::message::Destination;
 
-/// What a program is told of an event.
-pub(super) fn told(event: &AgentEvent, ledger: &Mutex<Ledger>) -> Vec<String> {
+/// What a program is told of an event, of a link with the path of its packets.
+pub(super) fn told(event: &AgentEvent, path: Option<Path>, ledger: &Mutex<Ledger>) -> Vec<String> {
     match event {
         AgentEvent::Message(message) => vec![Line::Message { message }.to_text()],
-        AgentEvent::PeerUp { peer, .. } => {
-            let (state, reason) = (PeerIs::Up, None);
-            vec![
-                Line::Peer {
-                    peer,
-                    state,
-                    reason,
-                }
-                .to_text(),
-            ]
-        }
+        AgentEvent::PeerUp { peer, .. } => vec![Line::peer(peer, PeerIs::Up, path, None)],
         AgentEvent::PeerDown { peer, why } => {
-            let (state, reason) = (PeerIs::Down, Some(why.as_str()));
-            vec![
-                Line::Peer {
-                    peer,
-                    state,
-                    reason,
-                }
-                .to_text(),
-            ]
+            vec![Line::peer(peer, PeerIs::Down, None, Some(why.as_str()))]
         }
         AgentEvent::Acked {
             peer,

@@ -35,8 +35,8 @@ pub(crate) struct Joining {
     /// Keep the witness log below this folder [default: `witness.dir` of the swarm file; otherwise none is kept]
     #[arg(long, value_name = "DIR")]
     witness: Option<PathBuf>,
-    /// A local address to be reached at, several times for several [default: all of this host; where
-    /// the server is at a loopback address, that]
+    /// A local address to be reached at, several times for several [default: all of this host but loopback;
+    /// where the server is at a loopback address, that]
     #[arg(long = "address", value_name = "IP")]
     addresses: Vec<IpAddr>,
 }

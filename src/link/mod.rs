@@ -24,6 +24,7 @@ mod events;
 mod files;
 pub mod memory;
 mod port;
+mod renaming;
 mod runtime;
 mod sdp;
 mod seat;

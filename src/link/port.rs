@@ -9,6 +9,7 @@
 //! Addresses come and go while connections live. A connection keeps the sockets that there were
 //! when it was made, see [`Port::rebind`].
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -18,6 +19,7 @@ use super::conditioner::Conditioner;
 use super::demux::{ConnectionId, Demux};
 use super::endpoint::EndpointUsage;
 use super::engine::{Engine, LoopHandle};
+use super::renaming::Renaming;
 use super::seat::Lane;
 use super::socket::SharedSocket;
 use crate::identity::AgentId;
@@ -30,6 +32,7 @@ pub(super) struct Port {
     sockets: Mutex<Sockets>,
     routes: Mutex<Routes>,
     conditioner: Arc<Conditioner>,
+    renaming: Renaming,
     engine: Engine,
 }
 
@@ -74,6 +77,7 @@ impl Port {
             sockets: Mutex::default(),
             routes: Mutex::default(),
             conditioner: Arc::default(),
+            renaming: Renaming::new(),
             engine: Engine::start(),
         });
         let served = sockets.into_iter().map(|socket| port.serve(socket));
@@ -134,7 +138,7 @@ impl Port {
     fn serve(self: &Arc<Self>, socket: Arc<SharedSocket>) -> Served {
         let (port, own) = (Arc::clone(self), Arc::clone(&socket));
         let read = async move {
-            let deliver = |sender, datagram: &[u8]| port.deliver(&own, sender, datagram);
+            let deliver = |sender, datagram: &mut [u8]| port.deliver(&own, sender, datagram);
             own.read(deliver).await;
         };
         let own = Arc::clone(&socket);
@@ -202,17 +206,23 @@ impl Port {
         }
     }
 
+    /// What a connection sends, as it is to go out.
+    pub(super) fn renamed<'a>(&self, datagram: &'a [u8]) -> Cow<'a, [u8]> {
+        self.renaming.outgoing(datagram)
+    }
+
     /// Notes what a connection sends, so that the answer finds its way back.
     pub(super) fn note_sent(&self, id: ConnectionId, stun: &[u8]) {
         lock(&self.routes).demux.sent(id, stun);
     }
 
-    fn deliver(&self, socket: &Arc<SharedSocket>, sender: SocketAddr, datagram: &[u8]) {
+    fn deliver(&self, socket: &Arc<SharedSocket>, sender: SocketAddr, datagram: &mut [u8]) {
         let lanes = {
             let mut routes = lock(&self.routes);
             let id = routes.demux.route(sender, datagram);
             id.and_then(|id| routes.lanes.get(&id).cloned())
         };
+        self.renaming.incoming(datagram);
         // What belongs to nobody is dropped, as an unbound port would.
         let lane = lanes.as_ref().and_then(|lanes| {
             let mut lanes = lanes.iter();

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use tokio::time::timeout;
 use webrtc::runtime::{
     AsyncInterval, AsyncTcpListener, AsyncTcpStream, AsyncUdpSocket, JoinHandle, Runtime,
     TokioRuntime,
@@ -89,7 +90,13 @@ impl Runtime for ConnectionRuntime {
     }
 
     fn resolve_host<'a>(&'a self, host: &'a str) -> Boxed<'a, io::Result<Vec<SocketAddr>>> {
-        TokioRuntime.resolve_host(host)
+        // The connection's loop waits for it, and with it all candidates that need no server.
+        let resolved = timeout(RESOLVING, TokioRuntime.resolve_host(host));
+        Box::pin(async move {
+            resolved
+                .await
+                .unwrap_or(Err(io::ErrorKind::TimedOut.into()))
+        })
     }
 
     fn sleep(&self, duration: Duration) -> Boxed<'static, ()> {
@@ -125,3 +132,6 @@ impl Runtime for ConnectionRuntime {
 const EAGER: Duration = Duration::from_millis(1_400);
 /// What the loop of a link that is not open sleeps at least after that.
 const LEAST_SLEEP: Duration = Duration::from_millis(50);
+/// For the name of a STUN or TURN server: less than a peer that knows its own at once goes on
+/// checking.
+const RESOLVING: Duration = Duration::from_secs(1);

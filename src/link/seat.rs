@@ -155,7 +155,8 @@ impl AsyncUdpSocket for VirtualSocket {
     }
 
     fn poll_send(&self, cx: &mut Context<'_>, transmit: &Transmit<'_>) -> Poll<io::Result<usize>> {
-        let (contents, to) = (transmit.contents, transmit.destination);
+        let contents = &*self.seat.port.renamed(transmit.contents);
+        let to = transmit.destination;
         // DTLS is by far the most; only STUN is of interest to the routes.
         if contents.first().is_some_and(|byte| byte & 0xc0 == 0) {
             self.seat.port.note_sent(self.seat.id, contents);

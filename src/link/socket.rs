@@ -69,12 +69,12 @@ impl SharedSocket {
     }
 
     /// Hands every datagram that comes, and its sender, to `deliver`, for as long as it is polled.
-    pub(super) async fn read(&self, deliver: impl Fn(SocketAddr, &[u8])) {
+    pub(super) async fn read(&self, deliver: impl Fn(SocketAddr, &mut [u8])) {
         let mut buffer = vec![0; MAX_DATAGRAM];
         let mut read = 0;
         while self.io.readable().await.is_ok() {
             match self.io.try_recv_from(&mut buffer) {
-                Ok((length, sender)) => deliver(sender, &buffer[..length]),
+                Ok((length, sender)) => deliver(sender, &mut buffer[..length]),
                 Err(err) if err.kind() == io::ErrorKind::WouldBlock => {}
                 // An ICMP error about an earlier datagram, to one of many peers: ICE finds out.
                 Err(err) => tracing::debug!(address = %self.address, %err, "receive failed"),

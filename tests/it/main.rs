@@ -41,6 +41,7 @@ mod mesh_processes;
 mod mesh_sim;
 mod mesh_up;
 mod message_fixtures;
+mod nat;
 mod network_change;
 mod operations;
 mod outbox;

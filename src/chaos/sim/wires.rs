@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::node::{End, Frame, Input, Message, Place, Stream, Verdict};
 use super::world::{Sdp, Signal, Wire, World, index};
 use crate::identity::{AgentId, LinkId};
-use crate::mesh::{CloseReason, MAX_BEFORE_HELLO, Output, RefusedNotice};
+use crate::mesh::{MAX_BEFORE_HELLO, Output, RefusedNotice};
 use crate::message::{Destination, Reason};
 
 impl World {
