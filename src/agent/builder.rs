@@ -42,6 +42,7 @@ pub struct Builder {
     revoked: HashSet<PublicKey>,
     neighbours: Neighbours,
     addresses: Vec<IpAddr>,
+    follow_addresses: bool,
     udp_port: Option<u16>,
     ice_servers: Vec<IceServer>,
     pub(super) channel: ChannelOptions,
@@ -50,6 +51,7 @@ pub struct Builder {
     witness_sync: SyncPolicy,
     on_witness_error: OnWriteError,
     dial_timeout: Duration,
+    making_at_once: usize,
     outbox: OutboxLimits,
     pub(super) outbox_folder: Option<std::path::PathBuf>,
     conversation_silence: Duration,
@@ -109,6 +111,7 @@ impl Agent {
             revoked: HashSet::new(),
             neighbours: Neighbours::All,
             addresses: vec![IpAddr::from([127, 0, 0, 1])],
+            follow_addresses: false,
             udp_port: None,
             ice_servers: Vec::new(),
             channel: ChannelOptions::default(),
@@ -117,6 +120,7 @@ impl Agent {
             witness_sync: SyncPolicy::default(),
             on_witness_error: OnWriteError::default(),
             dial_timeout: Duration::from_secs(10),
+            making_at_once: MAKING_AT_ONCE,
             outbox: OutboxLimits::default(),
             outbox_folder: None,
             conversation_silence: SILENCE,
@@ -180,6 +184,15 @@ impl Builder {
         self
     }
 
+    /// Whether to follow the host when its addresses change: all of them are bound then, and links
+    /// that were made on one that is gone are made again. By default not: the addresses are those
+    /// that were given, whatever comes. To begin with all: [`host_addresses`](super::host_addresses).
+    #[must_use]
+    pub fn follow_addresses(mut self, follow: bool) -> Self {
+        self.follow_addresses = follow;
+        self
+    }
+
     /// The one UDP port of all links; by default a free one.
     #[must_use]
     pub fn udp_port(mut self, port: Option<u16>) -> Self {
@@ -235,6 +248,14 @@ impl Builder {
     #[must_use]
     pub fn dial_timeout(mut self, timeout: Duration) -> Self {
         self.dial_timeout = timeout;
+        self
+    }
+
+    /// How many links the agent makes at once; other peers wait in line to be dialled. By default
+    /// 16; fewer where many agents share a machine, so that each link comes up in time.
+    #[must_use]
+    pub fn making_at_once(mut self, links: usize) -> Self {
+        self.making_at_once = links;
         self
     }
 
@@ -336,6 +357,7 @@ impl Builder {
                 neighbours: self.neighbours,
                 reliable: self.channel.is_reliable(),
                 dial_timeout: self.dial_timeout,
+                making_at_once: self.making_at_once,
                 outbox: self.outbox,
                 durable: journal.is_some(),
                 seed: u64::from_le_bytes(seed),
@@ -377,6 +399,7 @@ impl Builder {
                 pause_asked: None,
                 runtime,
                 tasks,
+                network: None,
                 on_error: self.on_witness_error,
                 effects: Vec::new(),
                 leaving: None,
@@ -390,6 +413,9 @@ impl Builder {
             core.tell_lost(&lost);
             core.registered(&registered.connected_agents);
         });
+        if self.follow_addresses {
+            shared.enter(Core::follow_network);
+        }
         let jitter = u64::from_le_bytes(jitter);
         let signaling = Signaling::new(servers, session, client, jitter);
         Ok(Agent {
@@ -428,3 +454,6 @@ impl Builder {
 
 /// After how much silence a conversation is closed.
 const SILENCE: Duration = Duration::from_secs(24 * 60 * 60);
+/// Links that one agent makes at once: a link takes some ten milliseconds of a processor on both
+/// ends together, so these are up long before any of them is given up.
+const MAKING_AT_ONCE: usize = 16;

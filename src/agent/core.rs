@@ -82,6 +82,8 @@ pub(super) struct Core {
     /// Where the agent lives, whoever enters from another runtime.
     pub(super) runtime: Handle,
     pub(super) tasks: JoinSet<()>,
+    /// Follows the host's addresses, if they were not given by hand.
+    pub(super) network: Option<AbortHandle>,
     pub(super) on_error: OnWriteError,
     pub(super) effects: Vec<Effect>,
     pub(super) gate: Gate<Effect>,
@@ -212,6 +214,9 @@ impl Core {
     }
 
     pub(super) fn begin_leaving(&mut self, reason: &str, grace: Duration, why: Option<AgentError>) {
+        if let Some(network) = self.network.take() {
+            network.abort();
+        }
         if self.leaving.is_none() {
             self.leaving = Some(Leaving {
                 reason: reason.to_owned(),

@@ -270,7 +270,14 @@ impl Core {
             What::Described { link: made, sdp } => self.described(link, made, sdp),
             What::Candidate(line) => self.candidate_found(link, Some(line)),
             What::EndOfCandidates => self.candidate_found(link, None),
-            What::State(state) => self.state_changed(&peer, link, state),
+            What::State(state) => {
+                self.state_changed(&peer, link, state);
+                match state {
+                    "disconnected" => self.mesh.link_disturbed(link, self.now),
+                    "connected" => self.mesh.link_settled(link, self.now),
+                    _ => {}
+                }
+            }
             What::Open => {
                 let open = json!({ "channels": ["if-agent-messaging", "if-agent-control"] });
                 self.testify(testimony::link(

@@ -38,6 +38,8 @@ pub struct Vitals {
     pub witness: Coverage,
     /// What waits.
     pub queued: Queued,
+    /// What it holds for its links.
+    pub held: Holdings,
 }
 
 /// A log, and how far checkpoints cover it.
@@ -68,6 +70,19 @@ pub struct Queued {
     pub signaling: u64,
     /// What waits for the disk, under `witness.sync: always`.
     pub disk: u64,
+}
+
+/// What an agent holds for its links: as much after many reconnections as before.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Holdings {
+    /// Tasks of its own, and the loops of connections and sockets.
+    pub tasks: u64,
+    /// Connections that have a place at its UDP port.
+    pub connections: u64,
+    /// Entries of the tables by which datagrams find their connection.
+    pub routes: u64,
+    /// Datagrams that wait to leave on a path made bad on purpose: [`Agent::condition`](super::Agent::condition).
+    pub delayed: u64,
 }
 
 /// A histogram of round trips.
@@ -205,7 +220,19 @@ impl Core {
             is_leaving: self.leaving.is_some(),
             witness: coverage,
             queued: self.queued(),
+            held: self.held(),
         })
+    }
+
+    fn held(&self) -> Holdings {
+        let usage = self.endpoint.usage();
+        let writers = self.links.iter().filter(|(_, link)| link.made.is_some());
+        Holdings {
+            tasks: (self.tasks.len() + writers.count() + usage.loops) as u64,
+            connections: usage.connections as u64,
+            routes: usage.routes as u64,
+            delayed: usage.delayed as u64,
+        }
     }
 
     fn queued(&self) -> Queued {

@@ -170,10 +170,7 @@ impl RunningSwarm {
         let server = Server::bind(ServerConfig::new(swarm.signal.listen, admission)).await?;
         let signal = format!("ws://{}", reachable(server.local_addr()));
         let (started, cpu_at_start) = (Instant::now(), resources::cpu_seconds());
-        // All links are made at once, by one machine: none may give up, and begin anew, because of
-        // the others.
-        let links = u32::try_from(swarm.links().len()).unwrap_or(u32::MAX);
-        let dial_timeout = DIAL.max(PER_LINK.saturating_mul(links));
+        let making_at_once = share_of_links(swarm);
         let mut starting = JoinSet::new();
         for (n, (agent, key)) in swarm.agents.iter().zip(&keys.pairs).enumerate() {
             let builder = Agent::of_swarm(swarm, &swarm.agents[n])
@@ -181,7 +178,7 @@ impl RunningSwarm {
                 .signal(&signal)
                 .roster(roster_of(&agent.id, &keys.roster))
                 .witness(Some(place.path.clone()))
-                .dial_timeout(dial_timeout);
+                .making_at_once(making_at_once);
             let id = agent.id.clone();
             starting.spawn(async move { (n, id, builder.start().await) });
         }
@@ -310,6 +307,15 @@ impl RunningSwarm {
     }
 }
 
+/// How many links each agent may make at once, where one process makes all of them: none may be
+/// given up, and begun anew, because of the others.
+fn share_of_links(swarm: &Swarm) -> usize {
+    match swarm.links().len() {
+        links if links <= MAKING_AT_ONCE => links,
+        _ => MAKING_AT_ONCE / swarm.agents.len(),
+    }
+}
+
 /// The address under which agents of this process reach a server that listens on `address`: one
 /// that listens everywhere cannot be dialled as everywhere.
 pub(super) fn reachable(mut address: std::net::SocketAddr) -> std::net::SocketAddr {
@@ -372,10 +378,9 @@ impl RunError {
 
 /// A thousand agents in one process need some of it; five need a hundredth of a second.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How long a link may take, and what each link of the swarm adds: several times what making one
-/// costs two processors.
-const DIAL: Duration = Duration::from_secs(10);
-const PER_LINK: Duration = Duration::from_millis(10);
+/// Links that one process makes at once: several times fewer than two processors make in the time
+/// after which a link is given up.
+const MAKING_AT_ONCE: usize = 200;
 /// Between the decision to probe and the first probe: all tasks are waiting by then.
 pub(super) const LEAD: Duration = Duration::from_millis(20);
 

@@ -8,7 +8,7 @@ use anyhow::anyhow;
 
 use super::failure::{impossible, unusable};
 use super::roster::known_keys;
-use crate::agent::{Agent, Builder};
+use crate::agent::{Agent, Builder, host_addresses};
 use crate::identity::{AgentId, KeyPair, SwarmName};
 use crate::signal::Trust;
 use crate::swarm::{Swarm, SwarmAgent};
@@ -54,6 +54,8 @@ impl Joining {
             [] => local_addresses(&self.signal)?,
             given => given.to_vec(),
         };
+        // Given by hand they hold, and so do those of a server on this host.
+        let follow = self.addresses.is_empty() && !addresses.iter().all(IpAddr::is_loopback);
         let mut members = Members(None);
         let builder = match (&self.swarm, &self.swarm_name) {
             (Some(path), _) => {
@@ -82,7 +84,8 @@ impl Joining {
         let builder = builder
             .signal(&self.signal)
             .trust(trust)
-            .addresses(addresses);
+            .addresses(addresses)
+            .follow_addresses(follow);
         Ok((builder, members))
     }
 }
@@ -189,19 +192,12 @@ fn local_addresses(signal: &str) -> anyhow::Result<Vec<IpAddr>> {
         addresses.dedup();
         return Ok(addresses);
     }
-    let interfaces = if_addrs::get_if_addrs().map_err(|err| {
+    let addresses = host_addresses().map_err(|err| {
         impossible(
             anyhow!(err)
                 .context("the addresses of this host cannot be listed: name them with --address"),
         )
     })?;
-    let mut addresses: Vec<_> = interfaces
-        .into_iter()
-        .filter(|interface| !interface.is_link_local())
-        .map(|interface| interface.ip())
-        .collect();
-    addresses.sort_unstable();
-    addresses.dedup();
     match addresses.is_empty() {
         true => Err(impossible(anyhow!(
             "this host has no address to be reached at: name one with --address"

@@ -78,6 +78,9 @@ pub enum LinkError {
         /// How many are allowed.
         limit: usize,
     },
+    /// The host has no address left, after a change of network.
+    #[error("this host has no address to be reached at now: it is tried again when it has one")]
+    NoAddress,
     /// The link is closed.
     #[error("the link is closed")]
     Closed,
@@ -236,19 +239,21 @@ impl Link {
     async fn build(endpoint: &Endpoint, peer: &AgentId) -> Result<(Self, LinkEvents), LinkError> {
         let (ufrag, password) = ice_credentials()?;
         let seat = endpoint.seat(peer, &ufrag);
+        let addresses = seat.believed_addresses();
+        if addresses.is_empty() {
+            seat.leave();
+            return Err(LinkError::NoAddress);
+        }
         let hurry = Hurry::default();
         let down = Arc::new(AtomicBool::new(false));
         let (handler, events) = Handler::new(hurry.clone(), seat.clone());
-        let runtime = ConnectionRuntime {
-            seat: seat.clone(),
-            hurry,
-        };
+        let runtime = ConnectionRuntime::new(seat.clone(), hurry);
         let built = PeerConnectionBuilder::new()
             .with_configuration(endpoint.configuration())
             .with_setting_engine(endpoint.settings(ufrag, password))
             .with_runtime(Arc::new(runtime))
             .with_handler(Arc::new(handler))
-            .with_udp_addrs(seat.believed_addresses())
+            .with_udp_addrs(addresses)
             .with_data_channel_send_buffer_limit(SEND_BUFFER)
             .build()
             .await;

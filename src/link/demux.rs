@@ -27,9 +27,8 @@ pub(super) struct Demux {
     connections: HashMap<ConnectionId, Connection>,
     by_ufrag: HashMap<String, ConnectionId>,
     by_address: HashMap<SocketAddr, ConnectionId>,
+    /// Requests that were not answered yet.
     requests: HashMap<TransactionId, ConnectionId>,
-    /// The same, oldest first: what is never answered is forgotten.
-    requests_by_age: VecDeque<TransactionId>,
 }
 
 #[derive(Debug)]
@@ -37,6 +36,8 @@ struct Connection {
     peer: AgentId,
     ufrag: String,
     addresses: usize,
+    /// Its unanswered requests, oldest first: what is never answered is forgotten.
+    requests: VecDeque<TransactionId>,
 }
 
 type TransactionId = [u8; 12];
@@ -49,6 +50,7 @@ impl Demux {
             peer,
             ufrag,
             addresses: 0,
+            requests: VecDeque::new(),
         };
         self.connections.insert(id, connection);
     }
@@ -58,6 +60,9 @@ impl Demux {
         if let Some(connection) = self.connections.remove(&id) {
             self.by_ufrag.remove(&connection.ufrag);
             self.by_address.retain(|_, owner| *owner != id);
+            for transaction in connection.requests {
+                self.requests.remove(&transaction);
+            }
         }
     }
 
@@ -69,13 +74,21 @@ impl Demux {
         if stun.class != Class::Request {
             return;
         }
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
         if self.requests.insert(stun.transaction, id).is_none() {
-            self.requests_by_age.push_back(stun.transaction);
+            connection.requests.push_back(stun.transaction);
         }
-        if self.requests_by_age.len() > MAX_REQUESTS {
-            let oldest = self.requests_by_age.pop_front();
+        if connection.requests.len() > MAX_REQUESTS {
+            let oldest = connection.requests.pop_front();
             oldest.map(|transaction| self.requests.remove(&transaction));
         }
+    }
+
+    /// How many entries there are in all tables.
+    pub(super) fn len(&self) -> usize {
+        self.connections.len() + self.by_ufrag.len() + self.by_address.len() + self.requests.len()
     }
 
     /// The connection that `datagram` from `sender` is for, if any.
@@ -84,9 +97,7 @@ impl Demux {
             Some(stun) if stun.class == Class::Request => {
                 self.by_ufrag.get(stun.local_ufrag?).copied()
             }
-            Some(stun) if stun.class == Class::Response => {
-                self.requests.get(&stun.transaction).copied()
-            }
+            Some(stun) if stun.class == Class::Response => self.answered(&stun.transaction),
             _ => None,
         };
         match named.filter(|id| self.connections.contains_key(id)) {
@@ -96,6 +107,15 @@ impl Demux {
             }
             None => self.by_address.get(&sender).copied(),
         }
+    }
+
+    /// The connection that sent this request, which is awaited no more: a second answer goes by
+    /// its address.
+    fn answered(&mut self, transaction: &TransactionId) -> Option<ConnectionId> {
+        let id = self.requests.remove(transaction)?;
+        let requests = &mut self.connections.get_mut(&id)?.requests;
+        requests.retain(|awaited| awaited != transaction);
+        Some(id)
     }
 
     fn claim(&mut self, sender: SocketAddr, id: ConnectionId) {
@@ -167,8 +187,9 @@ impl<'a> Stun<'a> {
 
 const MAGIC_COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
 const USERNAME: u16 = 0x0006;
-/// Requests whose answers are awaited: 100 connections at a check every 20 ms send 5,000 a second.
-const MAX_REQUESTS: usize = 16_384;
+/// Requests of one connection whose answers are awaited: eight pairs, a check every 10 ms each,
+/// over a path of half a second. A forgotten one costs one check of many.
+const MAX_REQUESTS: usize = 512;
 /// Addresses that one connection may claim: more than any host has interfaces in use, and a
 /// bound for a peer that sends from ever new ones.
 const MAX_ADDRESSES: usize = 32;

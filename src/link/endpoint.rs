@@ -86,6 +86,30 @@ struct Inner {
     config: EndpointConfig,
 }
 
+/// What has become of an endpoint's addresses.
+#[derive(Debug, Default)]
+pub struct Rebound {
+    /// Bound now.
+    pub added: Vec<SocketAddr>,
+    /// Bound no more.
+    pub removed: Vec<SocketAddr>,
+    /// Wanted, and not to be had: an address that is not usable yet, for one. Ask again later.
+    pub failed: Vec<BindError>,
+}
+
+/// What there is at an endpoint at one moment: when its links are closed, as much as before.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct EndpointUsage {
+    /// Connections that have a place at the port.
+    pub connections: usize,
+    /// Entries of the tables by which datagrams find their connection.
+    pub routes: usize,
+    /// Loops that run: of connections, and two for each socket.
+    pub loops: usize,
+    /// Datagrams that wait to leave, under [`PathConditions`].
+    pub delayed: usize,
+}
+
 /// Why an endpoint could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
@@ -175,9 +199,26 @@ impl Endpoint {
         Link::answer(self, peer, offer).await
     }
 
-    /// The addresses the endpoint is bound to, all with the same port.
+    /// The addresses the endpoint is bound to, with the same port wherever that was free.
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.0.port.addresses().collect()
+        self.0.port.addresses()
+    }
+
+    /// Follows a change of the host's addresses: from now on it is bound to these and no others,
+    /// and links that are made gather their candidates from them. Links on an address that is gone
+    /// are left to fail; if it comes back first, they live on.
+    pub fn rebind(&self, addresses: &[IpAddr]) -> Rebound {
+        let rebinding = self.0.port.rebind(addresses);
+        Rebound {
+            added: rebinding.added,
+            removed: rebinding.removed,
+            failed: rebinding.failed.into_iter().map(Into::into).collect(),
+        }
+    }
+
+    /// What there is at the endpoint now.
+    pub fn usage(&self) -> EndpointUsage {
+        self.0.port.usage()
     }
 
     /// The receive buffer the kernel granted, in bytes. Below [`ENOUGH_BUFFER`] a burst may
@@ -235,6 +276,7 @@ impl Endpoint {
         SettingEngineBuilder::new()
             .with_ice_credentials(ufrag, password)
             .with_ice_connection_attempts(Some(CHECK_INTERVAL), Some(CHECKS))
+            .with_ice_timeouts(Some(DISTURBED_AFTER), Some(FAILED_AFTER), Some(KEEPALIVE))
             // A multicast socket per connection, which fails on a host without a multicast route.
             .with_multicast_dns_mode(MulticastDnsMode::Disabled)
             .with_include_loopback_candidate(true)
@@ -266,7 +308,17 @@ pub const ENOUGH_BUFFER: usize = 1024 * 1024;
 /// Between two connectivity checks. The default of 200 ms is what a link waits for when the
 /// first check comes too early; many checks cost little on the few pairs an agent has.
 const CHECK_INTERVAL: Duration = Duration::from_millis(10);
-/// Checks before a pair is given up; with the interval, the default's 1.4 s.
-const CHECKS: u16 = 140;
+/// Checks before a pair is given up: never as long as the attempt lasts, so that a path that comes
+/// back meanwhile is found. [`ConnectionRuntime`](super::runtime::ConnectionRuntime) spaces them out.
+const CHECKS: u16 = u16::MAX;
+/// Between two STUN requests on an open link. The engine takes nothing else for a sign of life, but
+/// the heartbeat on the control channel does: every 5 s it keeps the paths of routers open, and finds
+/// a link that is dead, after 30 s. So these are rare.
+const KEEPALIVE: Duration = Duration::from_secs(10);
+/// Silence in STUN before the engine says `disconnected`: two requests of each end were lost.
+const DISTURBED_AFTER: Duration = Duration::from_secs(25);
+/// And `failed` so much later: after the heartbeat has decided, and late enough for the first
+/// request after a cut of half a minute.
+const FAILED_AFTER: Duration = Duration::from_secs(20);
 /// "Too many open files", the same on every Unix.
 const EMFILE: i32 = 24;

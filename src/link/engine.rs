@@ -23,12 +23,15 @@ use tokio::task::JoinHandle;
 pub(super) struct Engine {
     /// Unbounded as a type; it is emptied at once, and a future comes per connection only.
     newcomers: mpsc::UnboundedSender<Loop>,
+    /// One clone of it lives in every future that runs.
+    running: Arc<()>,
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
 type Loop = Abortable<Pin<Box<dyn Future<Output = ()> + Send>>>;
 
 /// One future of an [`Engine`].
+#[derive(Debug)]
 pub(super) struct LoopHandle(AbortHandle);
 
 impl Engine {
@@ -37,6 +40,7 @@ impl Engine {
         let (newcomers, arrivals) = mpsc::unbounded_channel();
         Self {
             newcomers,
+            running: Arc::new(()),
             task: Mutex::new(Some(tokio::spawn(run(arrivals)))),
         }
     }
@@ -44,9 +48,19 @@ impl Engine {
     /// Runs `future` until it ends, is aborted, or the engine stops.
     pub(super) fn spawn(&self, future: Pin<Box<dyn Future<Output = ()> + Send>>) -> LoopHandle {
         let (abort, registration) = AbortHandle::new_pair();
+        let runs = Arc::clone(&self.running);
+        let future = Box::pin(async move {
+            future.await;
+            drop(runs);
+        });
         // After the stop it is dropped unrun, as on a runtime that has shut down.
         let _ = self.newcomers.send(Abortable::new(future, registration));
         LoopHandle(abort)
+    }
+
+    /// How many futures run.
+    pub(super) fn loops(&self) -> usize {
+        Arc::strong_count(&self.running) - 1
     }
 
     /// Ends the task and all that runs in it.
@@ -63,13 +77,20 @@ impl Engine {
     }
 }
 
+impl LoopHandle {
+    /// Ends the future.
+    pub(super) fn stop(&self) {
+        self.0.abort();
+    }
+}
+
 impl webrtc::runtime::JoinHandle for LoopHandle {
     fn detach(&self) {
         // It runs on without its handle.
     }
 
     fn abort(&self) {
-        self.0.abort();
+        self.stop();
     }
 
     fn is_finished(&self) -> bool {

@@ -31,6 +31,9 @@ mod socket;
 
 pub use conditions::{PathConditions, PathCounts};
 pub use connection::{Link, LinkError, Path};
-pub use endpoint::{BindError, ChannelOptions, ENOUGH_BUFFER, Endpoint, EndpointConfig, IceServer};
+pub use endpoint::{
+    BindError, ChannelOptions, ENOUGH_BUFFER, Endpoint, EndpointConfig, EndpointUsage, IceServer,
+    Rebound,
+};
 pub use events::{CandidateLine, LinkEvent, LinkEvents};
 pub use files::FileChannel;

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use webrtc::runtime::{
     AsyncInterval, AsyncTcpListener, AsyncTcpStream, AsyncUdpSocket, JoinHandle, Runtime,
@@ -17,10 +17,31 @@ use webrtc::runtime::{
 use super::seat::Seat;
 
 /// The runtime of one connection.
+///
+/// Its loop wakes for every connectivity check until there is a path: at first every few
+/// milliseconds, since a link is made as fast as the first check that arrives. When none has for
+/// a while, sleeps become longer, and so checks rarer; a packet still ends them at once.
 #[derive(Debug)]
 pub(super) struct ConnectionRuntime {
-    pub(super) seat: Seat,
-    pub(super) hurry: Hurry,
+    seat: Seat,
+    hurry: Hurry,
+    began: Instant,
+}
+
+impl ConnectionRuntime {
+    pub(super) fn new(seat: Seat, hurry: Hurry) -> Self {
+        Self {
+            seat,
+            hurry,
+            began: Instant::now(),
+        }
+    }
+
+    /// How long the loop really sleeps.
+    fn paced(&self, duration: Duration) -> Duration {
+        let eager = duration >= LEAST_SLEEP || self.seat.is_open() || self.began.elapsed() < EAGER;
+        if eager { duration } else { LEAST_SLEEP }
+    }
 }
 
 /// Lets a connection's loop pass its next sleep over.
@@ -77,7 +98,7 @@ impl Runtime for ConnectionRuntime {
         if self.hurry.0.swap(false, Ordering::AcqRel) {
             return Box::pin(std::future::ready(()));
         }
-        TokioRuntime.sleep(duration)
+        TokioRuntime.sleep(self.paced(duration))
     }
 
     fn interval(&self, period: Duration) -> Box<dyn AsyncInterval> {
@@ -99,3 +120,8 @@ impl Runtime for ConnectionRuntime {
         "ifswarm"
     }
 }
+
+/// How long checks go out as fast as they can: what the engine would do by itself.
+const EAGER: Duration = Duration::from_millis(1_400);
+/// What the loop of a link that is not open sleeps at least after that.
+const LEAST_SLEEP: Duration = Duration::from_millis(50);

@@ -104,6 +104,12 @@ impl Seat {
         self.allow(Allowance::Any);
     }
 
+    /// Whether the channels were open once.
+    pub(super) fn is_open(&self) -> bool {
+        let mut lanes = self.lanes.iter();
+        lanes.all(|lane| lock(&lane.inbox).allowance == Allowance::Any)
+    }
+
     fn allow(&self, allowance: Allowance) {
         for lane in self.lanes.iter() {
             let mut queue = lock(&lane.inbox);

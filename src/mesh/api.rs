@@ -23,6 +23,9 @@ pub struct Config {
     pub reliable: bool,
     /// How long a link may take from offer to `hello`.
     pub dial_timeout: Duration,
+    /// How many links it makes at once, at least one: other dials wait in line. What it answers
+    /// does not count.
+    pub making_at_once: usize,
     /// What is kept for a peer that has not acknowledged it.
     pub outbox: OutboxLimits,
     /// Whether a message that was accepted counts as seen only once

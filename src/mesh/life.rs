@@ -21,7 +21,15 @@ impl Peer {
         if self.session.is_some_and(|known| session < known) {
             return Err(SdpReason::OlderSession);
         }
-        if self.used.contains(&link) || !shared.take_link(link, &self.id) {
+        if self.used.contains(&link) {
+            return Err(SdpReason::Replayed);
+        }
+        // A newer offer takes the place of the one before.
+        if self.making.is_none() && shared.line.is_busy() {
+            self.retry(shared, now); // it is asked for another
+            return Err(SdpReason::Busy);
+        }
+        if !shared.take_link(link, &self.id) {
             return Err(SdpReason::Replayed);
         }
         self.abandon(CloseReason::Replaced, shared);
@@ -41,13 +49,20 @@ impl Peer {
         session: Session,
         link: LinkId,
         shared: &mut Shared,
+        now: Instant,
     ) -> Result<(), SdpReason> {
         if self.live.as_ref().is_some_and(|live| live.link == link) {
             return Err(SdpReason::Replayed);
         }
         let making = match &mut self.making {
             Some(making) if making.link == link => making,
-            _ => return Err(SdpReason::UnknownLink),
+            _ => {
+                if self.hint == Some(session) {
+                    // Too late, and a proof that the peer is there.
+                    self.hurry(shared, now);
+                }
+                return Err(SdpReason::UnknownLink);
+            }
         };
         match making.step {
             Step::Offered if making.session == session => making.step = Step::Answered,
@@ -69,6 +84,13 @@ impl Peer {
             return; // an offer names the session it is meant for, and has to be carried
         };
         self.abandon(CloseReason::Replaced, shared);
+        self.retry_at = None;
+        if shared.line.is_full() {
+            if !std::mem::replace(&mut self.waiting, true) {
+                shared.line.enter(self.id.clone(), self.failures > 0);
+            }
+            return;
+        }
         let link = shared.make_link(&self.id);
         self.make(link, session, Step::Offered, shared, now);
         shared.emit(Output::Dial {
@@ -87,12 +109,14 @@ impl Peer {
         now: Instant,
     ) {
         let deadline = now + shared.config.dial_timeout;
+        shared.line.begun(step);
         self.making = Some(Making {
             link,
             session,
             step,
             open: false,
             hello: None,
+            since: now,
             deadline,
         });
         self.retry_at = None;
@@ -184,6 +208,7 @@ impl Peer {
         let Some(Making {
             link,
             session,
+            step,
             open: true,
             hello: Some(next),
             ..
@@ -192,7 +217,7 @@ impl Peer {
             return;
         };
         self.making = None;
-        self.failures = 0;
+        shared.line.ended(step);
         self.retry_at = None;
         self.live = Some(Live {
             link,
@@ -286,6 +311,7 @@ impl Peer {
     /// Gives up the link being made, if there is one.
     pub(super) fn abandon(&mut self, why: CloseReason, shared: &mut Shared) {
         if let Some(making) = self.making.take() {
+            shared.line.ended(making.step);
             shared.drop_link(making.link, why);
         }
     }

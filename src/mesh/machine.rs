@@ -39,12 +39,14 @@ impl Mesh {
         {
             peer.seen(session, shared, now);
         }
+        self.next_in_line(now);
     }
 
-    /// `agent-left`: a hint. No link is torn down for it, but nobody is dialled in vain.
-    pub fn peer_left(&mut self, peer: &AgentId, session: Session, _now: Instant) {
+    /// `agent-left`: a hint. No link is torn down for it, but the far end is asked whether it is
+    /// there, and nobody is dialled in vain.
+    pub fn peer_left(&mut self, peer: &AgentId, session: Session, now: Instant) {
         if let Some(peer) = self.peers.get_mut(peer) {
-            peer.left(session);
+            peer.left(session, &mut self.shared, now);
         }
     }
 
@@ -55,6 +57,7 @@ impl Mesh {
         {
             peer.asks_for_offer(&mut self.shared, now);
         }
+        self.next_in_line(now);
     }
 
     // Verdicts, returned at once because the caller holds the frame they are about.
@@ -65,7 +68,8 @@ impl Mesh {
     /// # Errors
     /// [`SdpReason::Glare`] from an agent that must not offer, [`SdpReason::UnknownSource`] from
     /// one that is no neighbour, [`SdpReason::OlderSession`], [`SdpReason::Replayed`];
-    /// [`SdpReason::WrongSession`] once this agent is leaving.
+    /// [`SdpReason::WrongSession`] once this agent is leaving; [`SdpReason::Busy`] while it answers
+    /// as many offers as it can: this one's author is asked for another.
     pub fn offer(
         &mut self,
         from: &AgentId,
@@ -93,10 +97,10 @@ impl Mesh {
         from: &AgentId,
         session: Session,
         link: LinkId,
-        _now: Instant,
+        now: Instant,
     ) -> Result<(), SdpReason> {
         let peer = self.peers.get_mut(from).ok_or(SdpReason::UnknownLink)?;
-        peer.answer(session, link, &mut self.shared)
+        peer.answer(session, link, &mut self.shared, now)
     }
 
     /// Whether candidates for this link are of use: it is open, or being made, with that peer.
@@ -111,6 +115,7 @@ impl Mesh {
         if let Some((peer, shared)) = self.of_link(link) {
             peer.open(link, shared, now);
         }
+        self.next_in_line(now);
     }
 
     /// `hello` came.
@@ -126,7 +131,9 @@ impl Mesh {
         now: Instant,
     ) -> Result<(), HelloError> {
         let (peer, shared) = self.of_link(link).ok_or(HelloError::UnknownLink { link })?;
-        peer.hello(link, agent_id, session, next, shared, now)
+        let greeted = peer.hello(link, agent_id, session, next, shared, now);
+        self.next_in_line(now);
+        greeted
     }
 
     /// The connection ended by itself, or could not be made. A link that the mesh itself had
@@ -135,6 +142,7 @@ impl Mesh {
         if let Some((peer, shared)) = self.of_link(link) {
             peer.lost(link, shared, now);
         }
+        self.next_in_line(now);
     }
 
     /// `goodbye` came over the link, its signature checked by the caller. The link is closed when
@@ -144,6 +152,7 @@ impl Mesh {
         if let Some((peer, shared)) = self.of_link(link) {
             peer.goodbye(link, last, shared, now);
         }
+        self.next_in_line(now);
     }
 
     // Heartbeat and shutdown.
@@ -204,6 +213,7 @@ impl Mesh {
             }
             peer.tick(&mut self.shared, now);
         }
+        self.next_in_line(now);
         if let Some(at) = self.shared.leaving.filter(|_| !over) {
             self.shared.wake(at);
         }

@@ -247,7 +247,7 @@ fn a_message_of_a_newer_session_ends_the_link_of_the_older() {
 fn acknowledgements_go_out_after_ten_milliseconds_or_thirty_two_messages() {
     let mut bench = Bench::new(true);
     bench.up(5, 1);
-    bench.wait(Duration::ZERO);
+    bench.answers("a", Duration::ZERO);
     let (a, me) = (id("a"), to("m"));
     let header = |n| Header {
         source: &a,

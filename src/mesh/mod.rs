@@ -17,12 +17,18 @@
 
 mod api;
 mod guard;
+mod healing;
+#[cfg(test)]
+mod healing_tests;
 mod heartbeat;
 mod keeping;
 #[cfg(test)]
 mod keeping_tests;
 mod kept;
 mod life;
+mod line;
+#[cfg(test)]
+mod line_tests;
 mod machine;
 #[cfg(test)]
 mod message_tests;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::peer::Peer;
 use super::shared::Shared;
-use super::{CloseReason, Farewell, Lanes, Mesh, Output};
+use super::{CloseReason, Farewell, Lanes, Mesh};
 use crate::identity::AgentId;
 
 impl Mesh {
@@ -13,8 +13,9 @@ impl Mesh {
     /// asking for one. Returns the goodbye to send, if a link is up; it closes as the peer lets go
     /// of it, after two seconds at the latest.
     pub fn part(&mut self, peer: &AgentId, now: Instant) -> Option<Farewell> {
-        let peer = self.peers.get_mut(peer)?;
-        peer.part(&mut self.shared, now)
+        let farewell = self.peers.get_mut(peer)?.part(&mut self.shared, now);
+        self.next_in_line(now);
+        farewell
     }
 
     /// This agent wants a link with `peer`, also if one of the two said goodbye. Whether it can be
@@ -65,13 +66,7 @@ impl Peer {
             return self.present;
         }
         self.failures = 0;
-        if shared.config.me < self.id {
-            self.dial(shared, now);
-        } else {
-            let peer = self.id.clone();
-            shared.emit(Output::AskForOffer { peer });
-            self.retry(shared, now);
-        }
+        self.attempt(shared, now);
         true
     }
 

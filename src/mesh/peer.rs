@@ -1,8 +1,8 @@
-//! One peer: what is known of it, when it is dialled again, what is due. The life of its links is
-//! in `life.rs`.
+//! One peer: what is known of it, and what is due. The life of its links is in `life.rs`; when one
+//! is made, and made again, in `healing.rs`.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::guard::Guard;
 use super::heartbeat::{Beat, Heartbeat};
@@ -23,6 +23,8 @@ pub(super) struct Peer {
     pub(super) hint: Option<Session>,
     /// Whether signaling says that it is there.
     pub(super) present: bool,
+    /// Whether signaling said that it left, and not yet that it is back.
+    pub(super) away: bool,
     /// The session that said goodbye: not dialled again unless it asks.
     pub(super) departed: Option<Session>,
     /// This agent said goodbye to it: not dialled again unless one of the two asks.
@@ -31,9 +33,11 @@ pub(super) struct Peer {
     pub(super) live: Option<Live>,
     /// Links that it offered in this session. Each is used once.
     pub(super) used: VecDeque<LinkId>,
-    /// Attempts that failed since a link was up.
+    /// Attempts that failed since a link was up for a while.
     pub(super) failures: u32,
     pub(super) retry_at: Option<Instant>,
+    /// Whether it waits in line to be dialled.
+    pub(super) waiting: bool,
     /// What it sends, per destination: me, and `*`. Outlives its links, not its session.
     pub(super) guards: Lanes<Guard>,
     /// Its sessions of which a message was accepted, the latest last.
@@ -61,6 +65,7 @@ pub(super) struct Making {
     /// Whether the channels are open, and our `hello` is out.
     pub(super) open: bool,
     pub(super) hello: Option<Next>,
+    pub(super) since: Instant,
     pub(super) deadline: Instant,
 }
 
@@ -95,6 +100,7 @@ impl Peer {
             session: None,
             hint: None,
             present: false,
+            away: false,
             departed: None,
             parted: false,
             making: None,
@@ -102,6 +108,7 @@ impl Peer {
             used: VecDeque::new(),
             failures: 0,
             retry_at: None,
+            waiting: false,
             guards: new_guards(config),
             heard: VecDeque::new(),
             outgoing: Lanes::default(),
@@ -113,90 +120,20 @@ impl Peer {
         }
     }
 
-    // What signaling says.
-
-    pub(super) fn seen(&mut self, session: Session, shared: &mut Shared, now: Instant) {
-        if self.hint.is_some_and(|hint| session < hint) {
-            return;
-        }
-        let news = !self.present || self.hint != Some(session);
-        self.hint = Some(session);
-        self.present = true;
-        let linked = self.live.as_ref().is_some_and(|l| l.session == session)
-            || self.making.as_ref().is_some_and(|m| m.session == session);
-        if !news || linked || self.parted || self.departed == Some(session) {
-            return;
-        }
-        self.failures = 0;
-        if shared.config.me < self.id {
-            self.dial(shared, now);
-        } else {
-            // Its offer should be on the way; it is asked only if none comes.
-            self.retry_at = Some(now + shared.config.dial_timeout);
-            self.wake(shared);
-        }
-    }
-
-    pub(super) fn left(&mut self, session: Session) {
-        if self.hint.is_none_or(|hint| session >= hint) {
-            self.hint = Some(session);
-            self.present = false;
-            self.retry_at = None;
-        }
-    }
-
-    pub(super) fn asks_for_offer(&mut self, shared: &mut Shared, now: Instant) {
-        self.departed = None;
-        self.parted = false;
-        // Anybody can forge this frame on its way: it never costs a link that came up just now.
-        let settled = self
-            .live
-            .as_ref()
-            .is_none_or(|live| now.duration_since(live.since) >= FRESH);
-        if shared.config.me < self.id && self.making.is_none() && settled {
-            self.dial(shared, now);
-        }
-    }
-
-    /// Plans another attempt where one makes sense.
-    pub(super) fn retry(&mut self, shared: &mut Shared, now: Instant) {
-        let linked = self.making.is_some()
-            || self
-                .live
-                .as_ref()
-                .is_some_and(|live| Some(live.session) == self.hint);
-        let departed = self.departed.is_some() && self.departed == self.hint;
-        self.retry_at = None;
-        let can = shared.leaving.is_none() && !shared.cut_off;
-        if self.present && !linked && !departed && !self.parted && can {
-            self.retry_at = Some(now + shared.backoff(self.failures));
-            self.failures = self.failures.saturating_add(1);
-            self.wake(shared);
-        }
-    }
-
     // Time.
 
     pub(super) fn tick(&mut self, shared: &mut Shared, now: Instant) {
         self.send_acks(Some(now), shared);
         self.part_if_complete(shared, now);
         self.end_parting(shared, now);
+        self.forget_failures(now);
         self.beat(shared, now);
         self.tend_outbox(shared, now);
         if self.making.as_ref().is_some_and(|m| now >= m.deadline) {
             self.abandon(CloseReason::DialTimeout, shared);
             self.retry(shared, now);
         }
-        if self.retry_at.is_some_and(|at| now >= at) {
-            if shared.config.me < self.id {
-                self.dial(shared, now);
-            } else {
-                shared.emit(Output::AskForOffer {
-                    peer: self.id.clone(),
-                });
-                self.retry(shared, now);
-            }
-        }
+        self.attempt_if_due(shared, now);
         self.wake(shared);
     }
 
@@ -212,6 +149,7 @@ impl Peer {
                     link,
                 });
                 shared.emit(Output::SendPing { link, t });
+                self.rebuild(shared, now);
             }
             Some(Beat::Dead) => {
                 self.down(CloseReason::Dead, shared);
@@ -322,7 +260,7 @@ impl Peer {
 
 impl Live {
     /// Whether one of the two has said goodbye.
-    fn is_ending(&self) -> bool {
+    pub(super) fn is_ending(&self) -> bool {
         self.farewell.is_some() || self.parting.is_some()
     }
 }
@@ -334,8 +272,6 @@ pub(super) fn new_guards(config: &Config) -> Lanes<Guard> {
     }
 }
 
-/// How long a link must have been up before a request for a new one is believed.
-const FRESH: Duration = std::time::Duration::from_secs(5);
 /// Sessions remembered as heard: a peer that restarts more often within five minutes has its older
 /// messages called stale where they are replayed, and refused either way.
 const MAX_HEARD: usize = 8;

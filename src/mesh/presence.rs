@@ -39,6 +39,7 @@ impl Mesh {
         for (id, session) in there {
             self.peer_seen(id, session, now);
         }
+        self.next_in_line(now);
     }
 }
 
@@ -56,6 +57,7 @@ impl Peer {
     /// It is not there: nobody is left to answer an offer.
     fn is_missing(&mut self, shared: &mut Shared) {
         self.present = false;
+        self.away = true;
         self.retry_at = None;
         if self.is_unanswered() {
             self.abandon(CloseReason::DialTimeout, shared);
@@ -120,9 +122,13 @@ mod tests {
         assert_eq!(bench.mesh.expected_links(), 2);
         assert_eq!(bench.back(&[("a", 5), ("z", 6)]), []);
         assert_eq!(["a", "z"].map(|peer| bench.state(peer)), ups);
-        // Nor does anybody touch them who registers in the same session as before.
+        // Nor does anybody touch them who registers in the same session as before: it is asked.
         bench.mesh.peer_left(&id("z"), session(6), bench.now);
-        assert_eq!(bench.seen("z", 6), []);
+        let outputs = bench.seen("z", 6);
+        assert!(
+            matches!(outputs[..], [Output::SendPing { .. }]),
+            "{outputs:?}"
+        );
         assert_eq!(bench.state("z"), Some(PeerState::Up));
     }
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
+use super::line::Line;
 use super::{CloseReason, Config, Output};
 use crate::identity::{AgentId, LinkId};
 
@@ -20,6 +21,8 @@ pub(super) struct Shared {
     pub(super) cut_off: bool,
     /// The greatest number given out to `*`.
     pub(super) all_assigned: u64,
+    /// Links being made, and peers that wait for it.
+    pub(super) line: Line,
     outputs: VecDeque<Output>,
     /// Every link that is open or being made: at most two per peer.
     links: BTreeMap<LinkId, AgentId>,
@@ -33,6 +36,7 @@ impl Shared {
     pub(super) fn new(config: Config, now: Instant) -> Self {
         Self {
             jitter: config.seed,
+            line: Line::new(config.making_at_once),
             config,
             origin: now,
             leaving: None,
@@ -92,15 +96,14 @@ impl Shared {
         }
     }
 
-    /// The wait after so many failures in a row: doubling, the upper half of it by chance, so
-    /// that agents that lost each other together do not come back together.
+    /// The wait after so many failures in a row: doubling, and by chance anything up to that (full
+    /// jitter), so that agents that lost each other together do not come back together.
     pub(super) fn backoff(&mut self, failures: u32) -> Duration {
-        let full = RETRY_FIRST
+        let most = RETRY_FIRST
             .saturating_mul(1 << failures.min(16))
             .min(RETRY_MOST);
-        let half = full / 2;
         let part = (self.random() >> 32) as u32;
-        half + half.mul_f64(f64::from(part) / f64::from(u32::MAX))
+        most.mul_f64(f64::from(part) / f64::from(u32::MAX))
     }
 
     /// SplitMix64 (Steele, Lea, Flood 2014): jitter only, nothing secret.
@@ -126,10 +129,10 @@ impl Shared {
     }
 }
 
-/// The wait before the first new attempt.
+/// The longest wait before the first new attempt.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 /// The longest wait between attempts.
-const RETRY_MOST: Duration = Duration::from_secs(30);
+const RETRY_MOST: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {
@@ -144,6 +147,7 @@ mod tests {
             neighbours: Neighbours::All,
             reliable: true,
             dial_timeout: Duration::from_secs(10),
+            making_at_once: 16,
             outbox: OutboxLimits::default(),
             durable: false,
             seed,
@@ -152,14 +156,17 @@ mod tests {
     }
 
     #[test]
-    fn the_wait_doubles_from_one_second_to_thirty_with_jitter_in_its_upper_half() {
+    fn the_wait_is_anything_up_to_a_second_that_doubles_to_sixty() {
         let mut shared = shared(7);
-        for (failures, full) in [(0, 1), (1, 2), (2, 4), (4, 16), (5, 30), (40, 30)] {
-            let full = Duration::from_secs(full);
-            for _ in 0..100 {
-                let wait = shared.backoff(failures);
-                assert!(wait >= full / 2 && wait <= full, "{failures}: {wait:?}");
-            }
+        for (failures, most) in [(0, 1), (1, 2), (2, 4), (5, 32), (6, 60), (40, 60)] {
+            let most = Duration::from_secs(most);
+            let waits: Vec<_> = (0..200).map(|_| shared.backoff(failures)).collect();
+            assert!(waits.iter().all(|wait| *wait <= most), "{failures}");
+            let in_tenth = |n: u32| {
+                let (least, most) = (most * n / 10, most * (n + 1) / 10);
+                waits.iter().any(|wait| (least..=most).contains(wait))
+            };
+            assert!((0..10).all(in_tenth), "{failures}: {waits:?}");
         }
     }
 

@@ -35,11 +35,13 @@ pub enum SdpReason {
     UnknownLink,
     /// An offer from the agent whose place it is to answer.
     Glare,
+    /// As many offers are being answered as this agent can: it asks for another later.
+    Busy,
 }
 
 impl SdpReason {
     /// All of them, in the order of their declaration.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Schema,
         Self::Unsigned,
         Self::UnknownSource,
@@ -52,6 +54,7 @@ impl SdpReason {
         Self::Replayed,
         Self::UnknownLink,
         Self::Glare,
+        Self::Busy,
     ];
 
     /// The name on the wire.
@@ -69,6 +72,7 @@ impl SdpReason {
             Self::Replayed => "replayed",
             Self::UnknownLink => "unknown-link",
             Self::Glare => "glare",
+            Self::Busy => "busy",
         }
     }
 }

@@ -46,7 +46,7 @@ fn in_three_hundred_seeds_no_message_is_lost_doubled_or_overtaken_and_every_link
             "signals lost",
             "signals doubled",
             "dials failed",
-            "dead links",
+            "unhealthy links",
             "spoiled",
             "refusals told",
         ],

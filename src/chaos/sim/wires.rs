@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::node::{End, Frame, Input, Message, Place, Stream, Verdict};
 use super::world::{Sdp, Signal, Wire, World, index};
 use crate::identity::{AgentId, LinkId};
-use crate::mesh::{CloseReason, MAX_BEFORE_HELLO, Output, RefusedNotice};
+use crate::mesh::{MAX_BEFORE_HELLO, Output, RefusedNotice};
 use crate::message::{Destination, Reason};
 
 impl World {
@@ -269,10 +269,13 @@ impl World {
             self.note(|| format!("{agent} {output:?}"));
             self.obey(agent, output);
         }
-        let at_most = 2 * self.shape.agents;
-        let ends = self.nodes.get(&agent).map_or(0, |node| node.ends.len());
-        self.laws.must(ends <= at_most, || {
-            format!("{agent} has {ends} ends of links")
+        // Whoever notices what, and when: one link is up, and one is being made.
+        let mut ends = BTreeMap::<usize, usize>::new();
+        for end in self.nodes.get(&agent).iter().flat_map(|n| n.ends.values()) {
+            *ends.entry(end.to.agent).or_default() += 1;
+        }
+        self.laws.must(ends.values().all(|n| *n <= 2), || {
+            format!("{agent} has links to {ends:?}")
         });
     }
 
@@ -310,9 +313,6 @@ impl World {
                 self.relay(index(&peer), Signal::PleaseOffer(me));
             }
             Output::Close { link, why } => {
-                if why == CloseReason::Dead {
-                    self.faults.add("dead links", 1);
-                }
                 if self.chance.per_mille(800) {
                     self.transmit(agent, link, Frame::Fin);
                 }
@@ -365,9 +365,8 @@ impl World {
                     self.take(agent, link, message);
                 }
             }
-            Output::PeerDown { .. }
-            | Output::PeerUnhealthy { .. }
-            | Output::PeerRecovered { .. } => {}
+            Output::PeerUnhealthy { .. } => self.faults.add("unhealthy links", 1),
+            Output::PeerDown { .. } | Output::PeerRecovered { .. } => {}
             Output::Acked {
                 peer,
                 destination,

@@ -215,6 +215,7 @@ impl World {
             neighbours,
             reliable: self.shape.reliable,
             dial_timeout: Duration::from_secs(10),
+            making_at_once: 2 + agent % 4,
             outbox: OutboxLimits::default(),
             durable: disk.is_some(),
             seed: self.chance.any(),
