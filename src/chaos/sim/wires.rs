@@ -269,10 +269,17 @@ impl World {
             self.note(|| format!("{agent} {output:?}"));
             self.obey(agent, output);
         }
-        let at_most = 2 * self.shape.agents;
-        let ends = self.nodes.get(&agent).map_or(0, |node| node.ends.len());
-        self.laws.must(ends <= at_most, || {
-            format!("{agent} has {ends} ends of links")
+        // Told once all is done that the mesh has said: it may have changed its mind already.
+        for (place, link) in std::mem::take(&mut self.failed) {
+            self.end_broke(place, link);
+        }
+        // Whoever notices what, and when: one link is up, and one is being made.
+        let mut ends = BTreeMap::<usize, usize>::new();
+        for end in self.nodes.get(&agent).iter().flat_map(|n| n.ends.values()) {
+            *ends.entry(end.to.agent).or_default() += 1;
+        }
+        self.laws.must(ends.values().all(|n| *n <= 2), || {
+            format!("{agent} has links to {ends:?}")
         });
     }
 
@@ -300,9 +307,9 @@ impl World {
                     to_session,
                     link,
                 };
+                let here = node.place;
                 if !self.relay(to, Signal::Offer(offer)) {
-                    let here = self.nodes[&agent].place;
-                    self.end_broke(here, link);
+                    self.failed.push((here, link));
                 }
             }
             Output::AskForOffer { peer } => {

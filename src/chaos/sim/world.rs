@@ -79,6 +79,8 @@ pub(super) struct World {
     pub(super) messages: Network<Wire, Frame>,
     /// Ends that will notice that their link is broken.
     pub(super) notices: Network<Place, LinkId>,
+    /// Offers that the server did not take.
+    pub(super) failed: Vec<(Place, LinkId)>,
     /// Frames that wait for a path to be mended, and who sent them.
     pub(super) stalled: Vec<(usize, Wire, Frame)>,
     /// The greatest number that came to an agent in any of its runs, refused ones included.
@@ -124,6 +126,7 @@ impl World {
             nodes: BTreeMap::new(),
             disks: BTreeMap::new(),
             registered: Some(BTreeMap::new()),
+            failed: Vec::new(),
             stalled: Vec::new(),
             came: BTreeMap::new(),
             said: Vec::new(),
