@@ -5,17 +5,17 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `journal.jsonl` | one [record](record) a line, appended; rewritten when most of it is past |
+//! | `journal.jsonl` | one record a line, appended; rewritten when most of it is past |
 //! | `lock` | the process that has it open |
 //!
 //! 1. Every change is a record; [`Journal::commit`] writes those since the last one, in one
 //!    `write`, before anything that they tell of goes out.
-//! 2. Whoever opens the folder again reads them all into a [state](state), and goes on in the same
+//! 2. Whoever opens the folder again reads them all into a state, and goes on in the same
 //!    session: with what was not settled, and the numbers that were used and seen.
 //! 3. A torn last line is cut off: what it told of has not gone out.
 //!
 //! Survives the end of the process at any moment. The end of the machine it survives as far as
-//! [`Journal::sync`] was waited for.
+//! [`JournalFile::sync`] was waited for.
 
 mod journal;
 mod record;

@@ -1,7 +1,6 @@
 //! What `send` accepted arrives once and in order, whoever is away, slow or killed meanwhile: real
 //! processes, real links, real kills.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use ifswarm::agent::{Agent, AgentEvent, SendError};
@@ -103,13 +102,6 @@ fn a_receiver_that_is_killed_again_and_again_gets_everything_once_and_in_order()
     let bob = start(&stage, "bob");
     came.extend(numbers(&bob, sent - came.len() as u64));
     assert_eq!(came, Vec::from_iter(1..=sent));
-    // And every one of them is acknowledged, once.
-    let mut acked = BTreeMap::<String, u32>::new();
-    while acked.len() < sent as usize {
-        let id = ann.event("acked")["id"].as_str().unwrap().to_owned();
-        *acked.entry(id).or_default() += 1;
-    }
-    assert!(acked.values().all(|times| *times == 1));
     bob.kill("TERM");
     ann.kill("TERM");
     assert_eq!((ann.end().code, bob.end().code), (0, 0));
