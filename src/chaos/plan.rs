@@ -119,8 +119,8 @@ fn strike(scenario: &Scenario, kind: Kind, chance: &mut Chance) -> What {
 /// Whether one of two faults hides that the other took place: a process that is not there drops no
 /// packet of a path that is cut.
 fn in_each_others_way(one: &Fault, other: &Fault) -> bool {
-    let apart = one.at >= other.at + other.lasts + REST || other.at >= one.at + one.lasts + REST;
-    if apart {
+    let over = |fault: &Fault| fault.at + fault.lasts + rest_after(&fault.what);
+    if one.at >= over(other) || other.at >= over(one) {
         return false;
     }
     let strikes = |process: &AgentId, what: &What| match what {
@@ -142,6 +142,14 @@ fn in_each_others_way(one: &Fault, other: &Fault) -> bool {
     }
 }
 
+/// How long what was struck is left alone.
+fn rest_after(what: &What) -> Duration {
+    match what {
+        What::Kill(_) => REST_AFTER_KILL,
+        _ => REST,
+    }
+}
+
 /// Whether two faults of paths strike the same one.
 fn paths_meet(a: &What, b: &What) -> bool {
     let ends = |what: &What| match what {
@@ -160,6 +168,8 @@ fn paths_meet(a: &What, b: &What) -> bool {
 const TRIES: usize = 20;
 /// From the end of a fault to the next one at the same place: to start again, and to be seen well.
 const REST: Duration = Duration::from_secs(3);
+/// The same after a kill, when the server may be away too: there is a link again that can be cut.
+const REST_AFTER_KILL: Duration = Duration::from_secs(10);
 /// The farthest that a clock jumps by chance.
 const JUMP: Duration = Duration::from_secs(24 * 60 * 60);
 

@@ -4,7 +4,8 @@
 //! 1. A *round* tries the servers in their order, the first one first, each at once after the one
 //!    before it.
 //! 2. Between rounds is a pause, by chance anywhere from nothing to half a second, doubling up to
-//!    15 s ("full jitter"): ten thousand clients that lost one server together come back one by one.
+//!    4 s, and to 15 s when that was long in vain ("full jitter"): ten thousand clients that lost one
+//!    server together come back one by one.
 //! 3. What a server asked to wait is waited for, and by chance up to as long again.
 //! 4. Where every server says what will not change by itself, it is asked seldom.
 //! 5. It never ends. A connection that stood for a while is forgiven what went before it.
@@ -78,7 +79,12 @@ impl Comeback {
 
     fn next_round(&mut self) -> Attempt {
         let asked = std::mem::take(&mut self.asked).min(MOST_ASKED);
-        let doubled = FIRST.saturating_mul(1 << self.rounds.min(16)).min(MOST);
+        let most = if self.rounds < SOON_ROUNDS {
+            SOON
+        } else {
+            MOST
+        };
+        let doubled = FIRST.saturating_mul(1 << self.rounds.min(16)).min(most);
         let span = doubled.max(asked.min(MOST));
         self.rounds = self.rounds.saturating_add(1);
         self.lasting = 0;
@@ -101,14 +107,19 @@ impl Comeback {
 
 /// The longest pause before the first attempt: a server that is only started anew is back by then.
 const FIRST: Duration = Duration::from_millis(500);
+/// The longest pause in the first half minute or so: whoever waits for a new link does not wait long
+/// for a server that is back. One with a crowd before it asks for longer pauses itself.
+const SOON: Duration = Duration::from_secs(4);
+const SOON_ROUNDS: u32 = 16;
 /// The longest pause that nobody asked for. Ten thousand clients within it are 670 a second.
 const MOST: Duration = Duration::from_secs(15);
 /// The longest that a server may ask for: with what chance adds, a minute.
 const MOST_ASKED: Duration = Duration::from_secs(45);
 /// The pause after answers that will not change by themselves; somebody may change a roster.
 const SELDOM: Duration = Duration::from_secs(30);
-/// A connection that stood for so long was a good one: pauses begin small again.
-const SETTLED: Duration = Duration::from_secs(30);
+/// A connection that stood for so long was a good one: pauses begin small again. A server that falls
+/// when its crowd is back falls sooner.
+const SETTLED: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
@@ -146,7 +157,7 @@ mod tests {
 
     #[test]
     fn clients_that_lost_a_server_together_come_back_spread_over_a_span_that_doubles() {
-        for (round, span) in [(0, 500), (1, 1000), (2, 2000), (4, 8000), (5, 15_000)] {
+        for (round, span) in [(0, 500), (1, 1000), (2, 2000), (3, 4000), (15, 4000)] {
             let pauses = pauses(round, None, false);
             fill(&pauses, Duration::ZERO, Duration::from_millis(span));
         }
@@ -207,7 +218,7 @@ mod tests {
             });
             pauses.max().unwrap()
         };
-        assert!(longest(SECOND) > 10 * SECOND);
+        assert!(longest(SECOND) > 3 * SECOND);
         assert!(longest(LONG) <= Duration::from_millis(500));
     }
 
