@@ -1,17 +1,8 @@
-//! What a test of faults does to a running agent, and counts in it. Nothing of it is done by itself.
+//! What a test of faults does to a running agent from outside. Nothing of it is done by itself.
 
 use super::Observer;
 use crate::identity::AgentId;
 use crate::link::{PathConditions, PathCounts};
-
-/// What an agent has of its own at one moment: what is left over after many reconnections would show.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counted {
-    /// Tasks.
-    pub tasks: usize,
-    /// Links that are up or being made.
-    pub links: usize,
-}
 
 impl Observer {
     /// Lets the agent's wall clock be off by so many milliseconds from now on, as if somebody had set
@@ -46,19 +37,5 @@ impl Observer {
             (peer, counts)
         });
         counts.collect()
-    }
-
-    /// What it has; nothing once it has ended.
-    pub fn counted(&self) -> Counted {
-        let shared = self.0.upgrade();
-        shared.map_or_else(Counted::default, |shared| {
-            let mut core = shared.look();
-            // Those that have ended do not count.
-            while core.tasks.try_join_next().is_some() {}
-            Counted {
-                tasks: core.tasks.len(),
-                links: core.links.iter().count(),
-            }
-        })
     }
 }

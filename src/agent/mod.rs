@@ -67,7 +67,6 @@ pub use evidence::Evidence;
 pub use file_sending::{FileError, FileTransfer};
 pub use file_wire::{FileOffer, InvalidTransferId, TransferId};
 pub use files::{AcceptFiles, Direction, FileEvent, FileState};
-pub use meddling::Counted;
 pub use network::host_addresses;
 pub use quality::ConnectionQuality;
 pub use sending::DeliveryError;

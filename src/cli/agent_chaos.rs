@@ -68,7 +68,7 @@ async fn obey(agent: &Observer, order: Order, lines: &mpsc::Sender<Told>) {
         }
         Order::Clock(by_ms) => agent.set_clock_off(by_ms),
         Order::Vitals(tag) => {
-            let counted = agent.counted();
+            let held = agent.look().map(|vitals| vitals.held).unwrap_or_default();
             let paths = agent.path_counts().into_iter().map(|(peer, counts)| {
                 let struck = Struck {
                     dropped: counts.dropped,
@@ -81,8 +81,8 @@ async fn obey(agent: &Observer, order: Order, lines: &mpsc::Sender<Told>) {
             let vitals = Vitals {
                 tag,
                 paths: paths.collect(),
-                tasks: counted.tasks as u64,
-                links: counted.links as u64,
+                tasks: held.tasks,
+                links: held.connections,
             };
             let _ = lines.send(vitals.line().into()).await;
         }

@@ -62,32 +62,12 @@ pub(super) fn told(event: &AgentEvent, path: Option<Path>, ledger: &Mutex<Ledger
             peer,
             reason,
             detail,
-        } => {
-            let reason = reason.as_str();
-            vec![
-                Line::Rejected {
-                    peer,
-                    reason,
-                    detail,
-                }
-                .to_text(),
-            ]
-        }
+        } => vec![rejected(peer, reason.as_str(), detail)],
         AgentEvent::SdpRejected {
             peer,
             reason,
             detail,
-        } => {
-            let reason = reason.as_str();
-            vec![
-                Line::Rejected {
-                    peer,
-                    reason,
-                    detail,
-                }
-                .to_text(),
-            ]
-        }
+        } => vec![rejected(peer, reason.as_str(), detail)],
         AgentEvent::Equivocation { owner, fork, .. } => {
             let message = format!("the log of `{owner}` has two histories ({})", fork.as_str());
             vec![error(&message)]
@@ -117,6 +97,15 @@ pub(super) fn told(event: &AgentEvent, path: Option<Path>, ledger: &Mutex<Ledger
         AgentEvent::File(file) => vec![agent_files::told(file)],
         AgentEvent::Countersigned { .. } => Vec::new(),
     }
+}
+
+fn rejected(peer: &AgentId, reason: &'static str, detail: &str) -> String {
+    let line = Line::Rejected {
+        peer,
+        reason,
+        detail,
+    };
+    line.to_text()
 }
 
 pub(super) fn settled(id: &str, destination: &Destination, peer: &AgentId, fate: Fate) -> String {
