@@ -19,7 +19,6 @@ use serde_json::json;
 use crate::program::Program;
 
 #[test]
-#[ignore = "needs network namespaces, and waits for real time-outs: bash tests/long.sh network_change"]
 fn messages_flow_again_after_an_agent_has_lost_its_address_and_got_another() {
     let cables = Cables::lay();
     let signal = cables.program("hub", &["signal", "--open", "--listen", "0.0.0.0:8443"]);
