@@ -9,7 +9,7 @@ use ifswarm::signal::{Admission, Server, ServerConfig};
 use serde_json::{Value, json};
 
 use crate::live::{say as draft, within};
-use crate::program::{Program, Stage};
+use crate::program::{Program, Stage, gone};
 
 /// An agent with an outbox on disk, that stays.
 fn start(stage: &Stage, id: &str) -> Program {
@@ -20,9 +20,10 @@ fn start(stage: &Stage, id: &str) -> Program {
     Program::start(&mut command)
 }
 
+/// Kills it, and waits until it has let go of its folders.
 fn killed(program: Program) {
     program.kill("KILL");
-    drop(program);
+    gone(&program.id().to_string());
 }
 
 fn say(program: &mut Program, to: &str, n: u64) {
@@ -97,7 +98,7 @@ fn a_receiver_that_is_killed_again_and_again_gets_everything_once_and_in_order()
                 came.push(event["message"]["payload"]["n"].as_u64().unwrap());
             }
         }
-        drop(bob);
+        gone(&bob.id().to_string());
     }
     let bob = start(&stage, "bob");
     came.extend(numbers(&bob, sent - came.len() as u64));
@@ -123,7 +124,7 @@ fn a_program_that_did_not_read_a_message_gets_it_after_the_restart() {
     // The first fits into the pipe, or into none: not all do.
     assert_eq!(ann.event("acked")["destination"], "bob");
     bob.kill("TERM");
-    drop(bob);
+    bob.end();
     let bob = start(&stage, "bob");
     // The second may have been in the pipe, whole or in part; the others never were.
     let mut came = numbers(&bob, 3);
