@@ -110,7 +110,9 @@ impl Observer {
     /// What there is to see; `None` once the agent has ended.
     pub fn look(&self) -> Option<Vitals> {
         let shared = self.0.upgrade()?;
-        let core = shared.look();
+        let mut core = shared.look();
+        // Tasks that have ended are not held.
+        while core.tasks.try_join_next().is_some() {}
         core.vitals()
     }
 }
