@@ -15,65 +15,59 @@ use super::taking::{OnItsWay, open};
 use super::testimony;
 use super::{Receipt, SendError};
 use crate::identity::{AgentId, LinkId};
-use crate::mesh::{Assigned, Claimed, Farewell, Header, Output};
-use crate::message::{
-    Author, Claim, Destination, Draft, IfMessage, Keys, Reason, Refusal, Signed, Verified, sign,
-};
+use crate::mesh::{self, Claimed, Farewell, Header, Output};
+use crate::message::{Claim, Destination, IfMessage, Keys, Reason, Refusal, Signed, Verified};
 use crate::signal::Goodbye;
 
 impl Core {
-    /// Numbers, signs and witnesses a message; it goes out when the witness is written.
-    pub(super) fn send(&mut self, draft: Draft) -> Result<Receipt, SendError> {
-        let destination = draft.destination.clone();
-        let assigned = self.mesh.assign(&destination, self.now)?;
-        let signed = self.sign(draft, &assigned)?;
-        // From here on nothing fails: what peers are told to expect does go out.
-        self.testify(testimony::sent(&signed, self.wall));
-        self.stats.sent += 1;
-        let bytes = signed.bytes();
-        if let Some(journal) = &self.journal {
-            let number = assigned.sequence_num;
-            open(journal).accepted(&assigned.to, &destination, number, self.wall, &bytes);
+    /// Witnesses a signed message and keeps it for its receivers; it goes out when the witness is
+    /// written. Whom it is for is decided now: that may have changed while it was signed.
+    pub(super) fn send(&mut self, signed: &Signed) -> Result<Receipt, SendError> {
+        if self.leaving.is_some() {
+            return Err(SendError::Ended);
         }
-        self.mesh.sent(&destination, &assigned, &bytes, self.now);
         let message = signed.message();
+        let (destination, number) = (message.destination(), message.sequence_num());
+        let assigned = self.mesh.assign(destination, self.now)?;
+        if let (true, Destination::Agent(peer)) = (assigned.sequence_num != number, destination) {
+            // It was forgotten meanwhile, and is known again: its numbers begin anew.
+            let peer = peer.clone();
+            return Err(mesh::SendError::NotConnected { peer }.into());
+        }
+        let bytes = signed.bytes();
+        for peer in &assigned.to {
+            self.check_size(peer, bytes.len())?;
+        }
+        // From here on nothing fails: what peers are told to expect does go out.
+        self.testify(testimony::sent(signed, self.wall));
+        self.stats.sent += 1;
+        if let Some(journal) = &self.journal {
+            open(journal).accepted(&assigned.to, destination, number, self.wall, &bytes);
+        }
+        self.mesh.sent(destination, &assigned, &bytes, self.now);
         if let Some(id) = message.conversation_id() {
             self.conversations
                 .sent(id, &assigned.to, self.now, self.wall);
         }
         Ok(Receipt {
             id: message.id().to_owned(),
-            sequence_num: message.sequence_num(),
+            sequence_num: number,
             to: assigned.to,
         })
     }
 
-    fn sign(&self, draft: Draft, assigned: &Assigned) -> Result<Signed, SendError> {
-        if self.leaving.is_some() {
-            return Err(SendError::Ended);
+    fn check_size(&self, peer: &AgentId, size: usize) -> Result<(), SendError> {
+        // Of a peer that is away its own limit is not known: that of this end stands for it.
+        let linked = self.link_to(peer).map(|made| made.link.max_message());
+        let limit = linked.unwrap_or(self.max_message);
+        if size > limit {
+            return Err(SendError::TooLarge {
+                peer: peer.clone(),
+                size,
+                limit,
+            });
         }
-        let mut random = [0; 22];
-        getrandom::fill(&mut random).map_err(|err| SendError::Randomness(err.to_string()))?;
-        let author = Author {
-            id: &self.me,
-            session: self.session,
-            key: &self.key,
-        };
-        let signed = sign(draft, &author, assigned.sequence_num, self.wall, random)?;
-        let size = signed.bytes().len();
-        for peer in &assigned.to {
-            // Of a peer that is away its own limit is not known: that of this end stands for it.
-            let linked = self.link_to(peer).map(|made| made.link.max_message());
-            let limit = linked.unwrap_or(self.max_message);
-            if size > limit {
-                return Err(SendError::TooLarge {
-                    peer: peer.clone(),
-                    size,
-                    limit,
-                });
-            }
-        }
-        Ok(signed)
+        Ok(())
     }
 
     /// The link that messages to `peer` go out on.

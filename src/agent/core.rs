@@ -28,6 +28,7 @@ use super::files::Files;
 use super::gate::Gate;
 use super::keyring::Keyring;
 use super::links::Links;
+use super::pen::Pen;
 use super::sending::Rooms;
 use super::taking::{Mark, Marks, SharedJournal, open};
 use super::vitals::Tally;
@@ -48,6 +49,7 @@ pub(super) struct Shared {
     /// The syncer has to wait for the disk, or to end.
     disk_wanted: Notify,
     marks: Marks,
+    pub(super) pen: Pen,
 }
 
 /// The whole state of an agent.
@@ -110,7 +112,9 @@ pub(super) struct Leaving {
 
 impl Shared {
     pub(super) fn new(core: Core) -> Self {
+        let key = core.key.clone();
         Self {
+            pen: Pen::new(core.me.clone(), core.session, key),
             core: Mutex::new(core),
             changed: Notify::new(),
             disk_wanted: Notify::new(),

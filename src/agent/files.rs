@@ -22,7 +22,6 @@ use super::file_receiving::Receiving;
 use super::file_sending::Note;
 use super::file_store::Store;
 use super::file_wire::{FileOffer, FileSays, TransferId};
-use super::sending::post;
 use super::{Receipt, SendError, testimony};
 use crate::identity::{AgentId, LinkId};
 use crate::link::Link;
@@ -134,7 +133,7 @@ impl Files {
     /// Sends a message of this agent.
     pub(super) async fn send(&self, draft: Draft) -> Result<Receipt, SendError> {
         let agent = self.agent.upgrade().ok_or(SendError::Ended)?;
-        post(&agent, draft).await
+        agent.post(draft).await
     }
 
     /// Witnesses what happened to a file, and tells the program. False once the agent has ended.

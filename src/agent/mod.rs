@@ -43,6 +43,7 @@ mod meddling;
 mod network;
 mod of_swarm;
 mod parting;
+mod pen;
 mod quality;
 mod remembering;
 mod sending;

@@ -4,12 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::sync::watch;
 
-use super::core::{Core, Shared};
 use super::event::AgentEvent;
 use super::{Agent, Receipt, SendError};
 use crate::identity::AgentId;
 use crate::mesh::GivenBack;
-use crate::message::{Destination, Draft, Reason};
+use crate::message::{Draft, Reason};
 
 /// Why a message was not acknowledged by all it was for.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +46,7 @@ impl Agent {
     /// # Errors
     /// [`SendError`]: nothing was sent.
     pub async fn send(&self, draft: Draft) -> Result<Receipt, SendError> {
-        post(&self.shared, draft).await
+        self.shared.post(draft).await
     }
 
     /// As [`send`](Self::send), without waiting.
@@ -56,8 +55,7 @@ impl Agent {
     /// [`SendError`]: nothing was sent. [`Full`](crate::mesh::SendError::Full) where it would have
     /// had to wait.
     pub fn try_send(&self, draft: Draft) -> Result<Receipt, SendError> {
-        let sent = self.shared.enter(|core| core.send(draft));
-        sent.unwrap_or(Err(SendError::Ended))
+        self.shared.try_post(draft)
     }
 
     /// As [`send`](Self::send), and waits until every receiver has acknowledged.
@@ -105,35 +103,17 @@ impl Agent {
     }
 }
 
-/// Sends a message once there is room for it.
-pub(super) async fn post(shared: &Shared, draft: Draft) -> Result<Receipt, SendError> {
-    let mut draft = Some(draft);
-    loop {
-        let tried = shared.enter(|core| {
-            let destination = &draft.as_ref().expect("it is sent once").destination;
-            match core.held_up(destination) {
-                Some(room) => Err(room),
-                None => Ok(core.send(draft.take().expect("it is sent once"))),
-            }
-        });
-        match tried.ok_or(SendError::Ended)? {
-            Ok(sent) => return sent,
-            // Whoever ends the agent lets go of the other end; then the next attempt says so.
-            Err(mut room) => {
-                let _ = room.changed().await;
-            }
-        }
-    }
-}
-
 /// Those who wait for room, by the peer they wait for.
 #[derive(Debug, Default)]
 pub(super) struct Rooms(BTreeMap<AgentId, watch::Sender<()>>);
 
 impl Rooms {
     /// Tells when there is room for this peer.
-    fn wait_for(&mut self, peer: AgentId) -> watch::Receiver<()> {
-        let room = self.0.entry(peer).or_insert_with(|| watch::Sender::new(()));
+    pub(super) fn wait_for(&mut self, peer: &AgentId) -> watch::Receiver<()> {
+        let room = self
+            .0
+            .entry(peer.clone())
+            .or_insert_with(|| watch::Sender::new(()));
         room.subscribe()
     }
 
@@ -146,20 +126,5 @@ impl Rooms {
     /// Nobody waits any more.
     pub(super) fn clear(&mut self) {
         self.0.clear();
-    }
-}
-
-impl Core {
-    /// What a message to `destination` has to wait for, if it does.
-    fn held_up(&mut self, destination: &Destination) -> Option<watch::Receiver<()>> {
-        match self.mesh.assign(destination, self.now) {
-            Err(crate::mesh::SendError::Full { peer }) => Some(self.rooms.wait_for(peer)),
-            // Nothing is kept on an unreliable channel: the link's queue is what fills up.
-            Ok(assigned) if !self.reliable => {
-                let links = assigned.to.iter().filter_map(|peer| self.link_to(peer));
-                links.filter_map(|link| link.way.drained()).next()
-            }
-            _ => None,
-        }
     }
 }

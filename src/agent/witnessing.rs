@@ -108,7 +108,8 @@ impl Core {
         } else {
             effects.drain(..).for_each(|effect| self.let_out(effect));
         }
-        // Its memory serves the next round.
+        // Its memory serves the next round, but for that of a burst.
+        effects.shrink_to(FEW);
         self.effects = effects;
     }
 
@@ -133,3 +134,6 @@ impl Core {
         }
     }
 }
+
+/// Effects of a usual round.
+const FEW: usize = 64;

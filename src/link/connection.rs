@@ -18,6 +18,7 @@ use webrtc::peer_connection::{
 use super::endpoint::Endpoint;
 use super::events::{CandidateLine, Handler, LinkEvents};
 use super::files::{FILES, FileChannel};
+use super::pace::Pace;
 use super::runtime::{ConnectionRuntime, Hurry};
 use super::sdp;
 use super::seat::Seat;
@@ -34,6 +35,7 @@ struct Inner {
     control: Arc<dyn DataChannel>,
     files: OnceCell<FileChannel>,
     seat: Seat,
+    pace: Pace,
     own_max_message: usize,
     peer_max_message: OnceLock<usize>,
     closed: AtomicBool,
@@ -138,13 +140,24 @@ impl Link {
         added.map_err(bad_sdp("candidate"))
     }
 
-    /// Sends one message as text; waits while more than the send buffer's bound is under way.
+    /// Sends one message as text; waits while more than the send buffer's bound is under way, or
+    /// the connection's loop has enough to do.
     ///
     /// # Errors
     /// [`LinkError::TooLarge`] before anything is sent; [`LinkError::Closed`].
     pub async fn send_message(&self, text: &str) -> Result<(), LinkError> {
         self.check_size(text)?;
-        send(&self.0.messaging, text).await
+        loop {
+            // In this order: a round that begins in between is not missed.
+            let round = self.0.pace.round();
+            if self.0.pace.has_room() {
+                match self.0.messaging.try_send_text(text).await {
+                    Err(Error::ErrSendBufferFull) => {}
+                    sent => return self.handed(sent),
+                }
+            }
+            round.await;
+        }
     }
 
     /// Sends one message as text if that needs no waiting, and says whether it did.
@@ -153,13 +166,14 @@ impl Link {
     /// As for [`send_message`](Self::send_message).
     pub fn try_send_message(&self, text: &str) -> Result<bool, LinkError> {
         self.check_size(text)?;
+        if !self.0.pace.has_room() {
+            return Ok(false);
+        }
         // The engine's call waits for the lock of its state, and, once it has sent, yields, which
         // [`ConnectionRuntime`] makes a no-op. So not ready means not sent.
         match self.0.messaging.try_send_text(text).now_or_never() {
-            Some(Ok(())) => Ok(true),
             None | Some(Err(Error::ErrSendBufferFull)) => Ok(false),
-            Some(Err(Error::ErrDataChannelClosed)) => Err(LinkError::Closed),
-            Some(Err(err)) => Err(engine(err)),
+            Some(sent) => self.handed(sent).map(|()| true),
         }
     }
 
@@ -223,6 +237,7 @@ impl Link {
         if let Err(err) = self.0.connection.close().await {
             tracing::debug!(%err, "close failed");
         }
+        self.0.pace.end();
         self.0.seat.leave();
     }
 
@@ -247,7 +262,8 @@ impl Link {
         let hurry = Hurry::default();
         let down = Arc::new(AtomicBool::new(false));
         let (handler, events) = Handler::new(hurry.clone(), seat.clone());
-        let runtime = ConnectionRuntime::new(seat.clone(), hurry);
+        let pace = Pace::default();
+        let runtime = ConnectionRuntime::new(seat.clone(), hurry, pace.clone());
         let built = PeerConnectionBuilder::new()
             .with_configuration(endpoint.configuration())
             .with_setting_engine(endpoint.settings(ufrag, password))
@@ -300,6 +316,7 @@ impl Link {
             control,
             files: OnceCell::new(),
             seat,
+            pace,
             own_max_message: options.max_message,
             peer_max_message: OnceLock::new(),
             closed: AtomicBool::new(false),
@@ -338,6 +355,16 @@ impl Link {
         let _ = self.0.peer_max_message.set(sdp::max_message_size(sdp));
         let applied = self.0.connection.set_remote_description(remote).await;
         applied.map_err(bad_sdp(what))
+    }
+
+    /// What came of handing a message to the connection.
+    fn handed(&self, sent: Result<(), Error>) -> Result<(), LinkError> {
+        sent.map_err(|err| match err {
+            Error::ErrDataChannelClosed => LinkError::Closed,
+            other => engine(other),
+        })?;
+        self.0.pace.handed();
+        Ok(())
     }
 
     fn check_size(&self, text: &str) -> Result<(), LinkError> {

@@ -23,6 +23,7 @@ mod engine;
 mod events;
 mod files;
 pub mod memory;
+mod pace;
 mod port;
 mod renaming;
 mod runtime;

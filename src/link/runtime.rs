@@ -15,6 +15,7 @@ use webrtc::runtime::{
     TokioRuntime,
 };
 
+use super::pace::Pace;
 use super::seat::Seat;
 
 /// The runtime of one connection.
@@ -26,14 +27,16 @@ use super::seat::Seat;
 pub(super) struct ConnectionRuntime {
     seat: Seat,
     hurry: Hurry,
+    pace: Pace,
     began: Instant,
 }
 
 impl ConnectionRuntime {
-    pub(super) fn new(seat: Seat, hurry: Hurry) -> Self {
+    pub(super) fn new(seat: Seat, hurry: Hurry, pace: Pace) -> Self {
         Self {
             seat,
             hurry,
+            pace,
             began: Instant::now(),
         }
     }
@@ -102,6 +105,7 @@ impl Runtime for ConnectionRuntime {
     fn sleep(&self, duration: Duration) -> Boxed<'static, ()> {
         // The loop sleeps once a round, having handled all events.
         self.seat.next_round();
+        self.pace.next_round();
         if self.hurry.0.swap(false, Ordering::AcqRel) {
             return Box::pin(std::future::ready(()));
         }

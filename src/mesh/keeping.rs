@@ -3,7 +3,7 @@
 //!
 //! | the peer | is sent to | at the bound |
 //! |---|---|---|
-//! | linked | at once | the caller waits until it acknowledges |
+//! | linked | at once | the caller waits until it has acknowledged a quarter |
 //! | away for less than [`PATIENCE`] | when it is back | the caller waits |
 //! | away for longer | when it is back | the oldest are given back |
 //! | has said goodbye, or was never here | no | |
@@ -60,7 +60,7 @@ impl Mesh {
                 members.filter(|peer| peer.is_member(shared)).collect()
             }
         };
-        if let Some(full) = to.iter().find(|peer| peer.holds_up(shared, now)) {
+        if let Some(full) = to.iter().find(|peer| peer.holds_up(now)) {
             let peer = full.id.clone();
             return Err(SendError::Full { peer });
         }
@@ -157,13 +157,21 @@ impl Peer {
     }
 
     /// Whether who sends to it has to wait.
-    fn holds_up(&self, shared: &Shared, now: Instant) -> bool {
-        self.is_full(&shared.config.outbox) && !self.is_long_away(now)
+    fn holds_up(&self, now: Instant) -> bool {
+        self.full && !self.is_long_away(now)
     }
 
     fn is_full(&self, limits: &OutboxLimits) -> bool {
         let Lanes { direct, all } = &self.outgoing;
         direct.len() + all.len() >= limits.messages || direct.bytes() + all.bytes() >= limits.bytes
+    }
+
+    /// Whether a quarter is free: who waits is woken for that and not for every acknowledgement.
+    fn has_room_again(&self, limits: &OutboxLimits) -> bool {
+        let Lanes { direct, all } = &self.outgoing;
+        let (messages, bytes) = (direct.len() + all.len(), direct.bytes() + all.bytes());
+        messages + (limits.messages / 4).max(1) <= limits.messages
+            && bytes + limits.bytes / 4 <= limits.bytes
     }
 
     fn is_long_away(&self, now: Instant) -> bool {
@@ -204,7 +212,7 @@ impl Peer {
                 bytes: bytes.clone(),
             });
         }
-        self.full = self.is_full(&shared.config.outbox);
+        self.full |= self.is_full(&shared.config.outbox);
         self.wake(shared);
     }
 
@@ -247,9 +255,9 @@ impl Peer {
         self.tell_of_room(shared);
     }
 
-    /// Says that there is room, if there was none.
+    /// Says that there is room again, if there was none.
     pub(super) fn tell_of_room(&mut self, shared: &mut Shared) {
-        if self.full && !self.is_full(&shared.config.outbox) {
+        if self.full && self.has_room_again(&shared.config.outbox) {
             self.full = false;
             let peer = self.id.clone();
             shared.emit(Output::Room { peer });

@@ -10,9 +10,13 @@ use crate::message::Reason;
 
 /// Keeps three messages for ten minutes.
 fn small() -> Bench {
+    bounded(3)
+}
+
+fn bounded(messages: usize) -> Bench {
     Bench::of(Config {
         outbox: OutboxLimits {
-            messages: 3,
+            messages,
             bytes: 1000,
             keep: 600 * SECOND,
         },
@@ -48,6 +52,24 @@ fn who_sends_to_a_slow_peer_waits_until_it_acknowledges() {
     bench.outputs();
     bench.mesh.ack(link(1), session(1), &to("a"), 1, bench.now);
     assert!(room(&bench.outputs()));
+    bench.sends("a");
+    assert_eq!(bench.takes("a"), full());
+}
+
+#[test]
+fn who_waits_is_told_of_a_quarter_and_not_of_every_message() {
+    let mut bench = bounded(8);
+    bench.up(5, 1);
+    for _ in 0..8 {
+        bench.sends("a");
+    }
+    bench.outputs();
+    bench.mesh.ack(link(1), session(1), &to("a"), 1, bench.now);
+    assert!(!room(&bench.outputs()));
+    assert_eq!(bench.takes("a"), full(), "nobody passes those who wait");
+    bench.mesh.ack(link(1), session(1), &to("a"), 2, bench.now);
+    assert!(room(&bench.outputs()));
+    bench.sends("a");
     bench.sends("a");
     assert_eq!(bench.takes("a"), full());
 }

@@ -113,6 +113,10 @@ impl Outgoing {
     pub(super) fn take_oldest(&mut self) -> Option<u64> {
         let oldest = self.kept.pop_front()?;
         self.bytes -= oldest.bytes.len();
+        if self.kept.is_empty() {
+            // The peer is back: the memory of what waited for it goes too.
+            self.kept.shrink_to(FEW);
+        }
         Some(oldest.number)
     }
 
@@ -123,6 +127,9 @@ impl Outgoing {
         self.ack(seen).then_some(seen)
     }
 }
+
+/// Messages that are under way in a usual conversation.
+const FEW: usize = 64;
 
 #[cfg(test)]
 mod tests {

@@ -54,7 +54,11 @@ impl Shared {
     }
 
     pub(super) fn poll(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+        let next = self.outputs.pop_front();
+        if next.is_none() {
+            self.outputs.shrink_to(FEW);
+        }
+        next
     }
 
     /// A fresh link id. The hash keeps the seed, and so the ids to come, from those who see one.
@@ -133,6 +137,8 @@ impl Shared {
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 /// The longest wait between attempts.
 const RETRY_MOST: Duration = Duration::from_secs(60);
+/// Outputs of a usual event: the memory of more is given back.
+const FEW: usize = 64;
 
 #[cfg(test)]
 mod tests {

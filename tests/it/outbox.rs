@@ -2,6 +2,7 @@
 //! processes, real links, real kills.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use ifswarm::agent::{Agent, AgentEvent, SendError};
 use ifswarm::mesh::{self, OutboxLimits};
@@ -212,6 +213,58 @@ async fn who_sends_more_than_is_kept_waits_or_is_told_and_an_acknowledgement_mak
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_of_many_callers_are_numbered_without_a_gap_and_arrive_in_that_order() {
+    within(async {
+        let anywhere = "127.0.0.1:0".parse().unwrap();
+        let server = Server::bind(ServerConfig::new(anywhere, Admission::Open));
+        let server = server.await.unwrap();
+        let swarm = "two".parse().unwrap();
+        let start = async |id: &str| {
+            let builder = Agent::builder(id.parse().unwrap(), &swarm).signal(&server.url());
+            Arc::new(builder.start().await.unwrap())
+        };
+        let (ann, bob) = (start("ann").await, start("bob").await);
+        let mut inbox = bob.subscribe();
+        ann.linked(1).await.unwrap();
+
+        // Tasks that wait for their turn, and threads that do not.
+        let mut callers = tokio::task::JoinSet::new();
+        for _ in 0..4 {
+            let (patient, hasty) = (Arc::clone(&ann), Arc::clone(&ann));
+            callers.spawn(async move {
+                for _ in 0..EACH {
+                    patient.send(draft("bob", "turn")).await.unwrap();
+                }
+            });
+            callers.spawn_blocking(move || {
+                for _ in 0..EACH {
+                    hasty.try_send(draft("bob", "no turn")).unwrap();
+                }
+            });
+        }
+        while let Some(called) = callers.join_next().await {
+            called.unwrap();
+        }
+        let mut numbers = Vec::new();
+        while numbers.len() < 8 * EACH {
+            if let Some(AgentEvent::Message(message)) = inbox.recv().await {
+                numbers.push(message.sequence_num());
+            }
+        }
+        assert_eq!(numbers, Vec::from_iter(1..=8 * EACH as u64));
+        for agent in [ann, bob] {
+            let alone = Arc::into_inner(agent).unwrap();
+            alone.shutdown("done").await.unwrap();
+        }
+        server.shutdown().await;
+    })
+    .await;
+}
+
+/// Messages of one caller: all of them together have room for one peer.
+const EACH: usize = 100;
 
 fn entries(witness: &Path, id: &str) -> Vec<Value> {
     let file = witness.join("staged").join(id).join("entries.jsonl");
