@@ -30,18 +30,27 @@ find_python() {
     return 1
 }
 
-if ! IFSWARM_PYTHON=$(find_python); then
-    packages='python3 python3-cryptography'
+# Installs Debian packages where that is possible: what for, and which.
+debian() {
     if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
-        say "installing $packages (for the independent check in tests/interop)"
+        say "installing ${*:2} ($1)"
         export DEBIAN_FRONTEND=noninteractive
         apt-get update -q
-        # shellcheck disable=SC2086  # two words, two packages
-        apt-get install -q -y --no-install-recommends $packages
+        apt-get install -q -y --no-install-recommends "${@:2}"
     fi
+}
+
+if ! command -v make >/dev/null; then
+    debian 'for the memory allocator' make
+    command -v make >/dev/null || stop "make is missing: as root, 'apt-get install make'"
+fi
+
+if ! IFSWARM_PYTHON=$(find_python); then
+    packages=(python3 python3-cryptography)
+    debian 'for the independent check in tests/interop' "${packages[@]}"
     unset IFSWARM_PYTHON
     IFSWARM_PYTHON=$(find_python) || stop "a Python 3 with the package cryptography is missing: \
-as root, 'apt-get install $packages'; or name one that has it, 'IFSWARM_PYTHON=/path/to/python3 bash tests/run.sh'"
+as root, 'apt-get install ${packages[*]}'; or name one that has it, 'IFSWARM_PYTHON=/path/to/python3 bash tests/run.sh'"
 fi
 export IFSWARM_PYTHON
 
@@ -53,11 +62,8 @@ has_network_tools() {
 }
 
 if ! has_network_tools; then
-    packages='iproute2 nftables coturn'
+    packages=(iproute2 nftables coturn)
     if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
-        say "installing $packages (for address translation in tests/it/nat)"
-        export DEBIAN_FRONTEND=noninteractive
-        apt-get update -q
         # coturn would be started as a service, and again with the machine; here it is a tool.
         policy=/usr/sbin/policy-rc.d
         [ -e "$policy" ] || {
@@ -65,11 +71,11 @@ if ! has_network_tools; then
             chmod +x "$policy"
             trap 'rm -f "$policy"' EXIT
         }
-        # shellcheck disable=SC2086  # three words, three packages
-        apt-get install -q -y --no-install-recommends $packages
+        debian 'for address translation in tests/it/nat' "${packages[@]}"
         [ ! -d /run/systemd/system ] || systemctl --quiet disable coturn
     fi
-    has_network_tools || stop "for address translation in tests/it/nat, as root: 'apt-get install $packages'"
+    has_network_tools ||
+        stop "for address translation in tests/it/nat, as root: 'apt-get install ${packages[*]}'"
 fi
 
 for component in clippy fmt; do

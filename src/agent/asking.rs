@@ -6,10 +6,11 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use tokio::time::timeout;
 
-use super::{Agent, AgentEvent, Receipt, SendError, Subscription};
+use super::sending::outcome;
+use super::{Agent, AgentEvent, DeliveryError, Receipt, SendError, Subscription};
 use crate::identity::AgentId;
-use crate::mesh::{CloseReason, GivenBack};
-use crate::message::{Destination, Draft, IfMessage, Performative, Reason, Verified};
+use crate::mesh::CloseReason;
+use crate::message::{Destination, Draft, IfMessage, Performative, Verified};
 
 /// Why there is no reply.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -20,22 +21,9 @@ pub enum RequestError {
     /// A request to everybody has no one reply.
     #[error("a request is for one agent: name it, or broadcast and subscribe to the answers")]
     ToAll,
-    /// The peer refused the message itself.
-    #[error("{peer} refused the request: {reason}")]
-    Refused {
-        /// Who.
-        peer: AgentId,
-        /// Why.
-        reason: Reason,
-    },
-    /// The request was given up before the peer had acknowledged it.
-    #[error("{peer} did not acknowledge the request, and it was given up: {}", why.as_str())]
-    Undelivered {
-        /// Who has not acknowledged it.
-        peer: AgentId,
-        /// Why it was not kept any longer.
-        why: GivenBack,
-    },
+    /// It did not come to the peer, or the peer refused the message itself.
+    #[error(transparent)]
+    Undelivered(DeliveryError),
     /// The peer has left, and will not answer.
     #[error("{peer} has left without an answer")]
     Left {
@@ -166,10 +154,7 @@ async fn wait_for(
     receipt: &Receipt,
     agreed: &mut bool,
 ) -> Result<Verified<IfMessage>, RequestError> {
-    let number = receipt.sequence_num;
-    let mine = |peer: &AgentId, to: &Destination| {
-        peer == asked && matches!(to, Destination::Agent(id) if id == asked)
-    };
+    let to = Destination::Agent(asked.clone());
     loop {
         let (event, held) = events.recv_held().await.ok_or(RequestError::Ended)?;
         match event {
@@ -183,28 +168,15 @@ async fn wait_for(
                 }
                 *agreed = true;
             }
-            AgentEvent::RefusedByPeer {
-                peer,
-                destination,
-                sequence_num,
-                reason,
-            } if mine(&peer, &destination) && sequence_num == number => {
-                return Err(RequestError::Refused { peer, reason });
-            }
-            AgentEvent::Undelivered {
-                peer,
-                destination,
-                from,
-                to,
-                why,
-            } if mine(&peer, &destination) && (from..=to).contains(&number) => {
-                return Err(RequestError::Undelivered { peer, why });
-            }
             AgentEvent::PeerDown {
                 peer,
                 why: CloseReason::Goodbye,
             } if peer == *asked => return Err(RequestError::Left { peer }),
-            _ => {}
+            event => {
+                if let Some((_, Err(err))) = outcome(event, &to, receipt.sequence_num) {
+                    return Err(RequestError::Undelivered(err));
+                }
+            }
         }
     }
 }

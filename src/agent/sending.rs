@@ -8,10 +8,10 @@ use super::event::AgentEvent;
 use super::{Agent, Receipt, SendError};
 use crate::identity::AgentId;
 use crate::mesh::GivenBack;
-use crate::message::{Draft, Reason};
+use crate::message::{Destination, Draft, Reason};
 
 /// Why a message was not acknowledged by all it was for.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DeliveryError {
     /// It was not sent.
     #[error(transparent)]
@@ -25,7 +25,7 @@ pub enum DeliveryError {
         reason: Reason,
     },
     /// It was given back.
-    #[error("{peer} did not acknowledge the message, and it was given back: {}", why.as_str())]
+    #[error("{peer} did not acknowledge the message, and it was given back ({}): send it again", why.as_str())]
     Undelivered {
         /// Who did not acknowledge it.
         peer: AgentId,
@@ -71,36 +71,57 @@ impl Agent {
         let mut open: BTreeSet<_> = receipt.to.iter().cloned().collect();
         while !open.is_empty() {
             // Messages are none of its business: they are the program's to take.
-            match events.recv_held().await.ok_or(DeliveryError::Ended)?.0 {
-                AgentEvent::Acked {
-                    peer,
-                    destination: to,
-                    up_to,
-                } if to == destination && up_to >= number => {
-                    open.remove(&peer);
-                }
-                AgentEvent::RefusedByPeer {
-                    peer,
-                    destination: to,
-                    sequence_num,
-                    reason,
-                } if to == destination && sequence_num == number => {
-                    return Err(DeliveryError::Refused { peer, reason });
-                }
-                AgentEvent::Undelivered {
-                    peer,
-                    destination: to,
-                    from,
-                    to: last,
-                    why,
-                } if to == destination && (from..=last).contains(&number) => {
-                    return Err(DeliveryError::Undelivered { peer, why });
-                }
-                _ => {}
+            let (event, _) = events.recv_held().await.ok_or(DeliveryError::Ended)?;
+            if let Some((peer, outcome)) = outcome(event, &destination, number) {
+                outcome?;
+                open.remove(&peer);
             }
         }
         Ok(receipt)
     }
+}
+
+/// What `event` says of the message of this number to `destination`: whose word that is, and what
+/// became of it there.
+pub(super) fn outcome(
+    event: AgentEvent,
+    destination: &Destination,
+    number: u64,
+) -> Option<(AgentId, Result<(), DeliveryError>)> {
+    let (peer, to, outcome) = match event {
+        AgentEvent::Acked {
+            peer,
+            destination,
+            up_to,
+        } if up_to >= number => (peer, destination, Ok(())),
+        AgentEvent::RefusedByPeer {
+            peer,
+            destination,
+            sequence_num,
+            reason,
+        } if sequence_num == number => {
+            let refused = DeliveryError::Refused {
+                peer: peer.clone(),
+                reason,
+            };
+            (peer, destination, Err(refused))
+        }
+        AgentEvent::Undelivered {
+            peer,
+            destination,
+            from,
+            to,
+            why,
+        } if (from..=to).contains(&number) => {
+            let undelivered = DeliveryError::Undelivered {
+                peer: peer.clone(),
+                why,
+            };
+            (peer, destination, Err(undelivered))
+        }
+        _ => return None,
+    };
+    (to == *destination).then_some((peer, outcome))
 }
 
 /// Those who wait for room, by the peer they wait for.

@@ -111,6 +111,8 @@ pub struct ProcessRow {
     pub late_kib: u64,
     /// From one to the other.
     pub change_percent: Option<f64>,
+    /// The most memory it ever had.
+    pub peak_kib: u64,
 }
 
 /// One rung.
@@ -239,11 +241,12 @@ impl ProcessRow {
             kib.sort_unstable();
             kib.get(kib.len() / 2).copied()
         };
+        let span = SPAN.min(mark / 2);
         let last = samples.last().map_or(Duration::ZERO, |(at, _)| *at);
-        let late_kib = around(last.saturating_sub(SPAN), last).unwrap_or(0);
+        let late_kib = around(last.saturating_sub(span), last).unwrap_or(0);
         // One that was started again is another process, and begins small.
-        let early_kib = match since <= mark.saturating_sub(SPAN.min(mark / 2)) && last > mark {
-            true => around(mark.saturating_sub(SPAN), mark + SPAN),
+        let early_kib = match since <= mark.saturating_sub(span) && last > mark {
+            true => around(mark.saturating_sub(span / 2), mark + span / 2),
             false => None,
         };
         let change = |early: u64| (late_kib as f64 - early as f64) / early as f64 * 100.0;
@@ -253,6 +256,7 @@ impl ProcessRow {
             early_kib,
             late_kib,
             change_percent: early_kib.map(|early| (change(early) * 10.0).round() / 10.0),
+            peak_kib: samples.iter().map(|(_, kib)| *kib).max().unwrap_or(0),
         }
     }
 }
@@ -278,8 +282,9 @@ pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Samples this near count as taken at a time: one that is taken while messages pile up is no trend.
-const SPAN: Duration = Duration::from_secs(10);
+/// Samples of so long are taken together, by their median: a link that is rebuilt has two
+/// connections for some seconds, which is no trend. The peak shows it.
+const SPAN: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {
@@ -304,8 +309,20 @@ mod tests {
             ProcessRow::new(&Name::Signal, 1, &samples, mark, since)
         };
         let lived = row(Duration::ZERO);
-        assert_eq!((lived.early_kib, lived.late_kib), (Some(1_012), 1_060));
-        assert_eq!(lived.change_percent, Some(4.7));
+        assert_eq!((lived.early_kib, lived.late_kib), (Some(1_012), 1_057));
+        assert_eq!(lived.change_percent, Some(4.4));
         assert_eq!(row(Duration::from_secs(300)).early_kib, None);
+    }
+
+    #[test]
+    fn a_moment_with_more_memory_is_a_peak_and_no_trend() {
+        let kib = |n: u64| if n.is_multiple_of(10) { 1_900 } else { 1_000 };
+        let samples: Vec<_> = (0..=600)
+            .map(|n| (Duration::from_secs(n), kib(n)))
+            .collect();
+        let mark = Duration::from_secs(120);
+        let row = ProcessRow::new(&Name::Signal, 1, &samples, mark, Duration::ZERO);
+        assert_eq!(row.change_percent, Some(0.0));
+        assert_eq!(row.peak_kib, 1_900);
     }
 }

@@ -148,7 +148,14 @@ fn ladder(report: &Report, color: bool) -> String {
 }
 
 fn processes(report: &Report, color: bool) -> String {
-    let header = ["process", "starts", "early KiB", "late KiB", "change %"];
+    let header = [
+        "process",
+        "starts",
+        "early KiB",
+        "late KiB",
+        "change %",
+        "peak KiB",
+    ];
     let mut table = figures::table(&header, color);
     for row in &report.processes {
         let early = row.early_kib.map_or_else(|| "–".into(), grouped);
@@ -159,6 +166,7 @@ fn processes(report: &Report, color: bool) -> String {
             number(early),
             number(grouped(row.late_kib)),
             number(change.unwrap_or_else(|| "–".into())),
+            number(grouped(row.peak_kib)),
         ]);
     }
     format!("{table}\n")

@@ -18,7 +18,7 @@ use super::joining::Joining;
 use super::mesh_up::duration;
 use super::output::print;
 use super::send_files::{self, Arrived};
-use crate::agent::{Agent, AgentEvent, Subscription};
+use crate::agent::Agent;
 use crate::identity::AgentId;
 use crate::message::{
     Draft, IfMessage, MAX_MESSAGE, Malformed, Performative, Verified, parse_strict,
@@ -168,53 +168,13 @@ async fn say(
 /// Sends it, as `inform` unless it says otherwise, and waits until the peer has it; its id.
 async fn inform(agent: &Agent, args: &Args, mut draft: Draft) -> anyhow::Result<String> {
     draft.performative.get_or_insert(Performative::Inform);
-    let mut events = agent.subscribe();
-    let receipt = agent.send(draft).await.map_err(impossible)?;
-    let acknowledged = acknowledged(&mut events, &args.to, receipt.sequence_num);
-    match timeout(args.patience, acknowledged).await {
-        Ok(acknowledged) => acknowledged.map(|()| receipt.id),
+    match timeout(args.patience, agent.send_acked(draft)).await {
+        Ok(acknowledged) => acknowledged.map(|receipt| receipt.id).map_err(impossible),
         Err(_) => Err(impossible(anyhow!(
             "`{}` has not acknowledged the message in {} ms",
             args.to,
             args.patience.as_millis()
         ))),
-    }
-}
-
-/// Waits until `peer` has seen the message of this number, or will not.
-async fn acknowledged(events: &mut Subscription, to: &AgentId, number: u64) -> anyhow::Result<()> {
-    loop {
-        let Some(event) = events.recv().await else {
-            return Err(impossible(anyhow!("the agent has ended by itself")));
-        };
-        match event {
-            AgentEvent::Acked { peer, up_to, .. } if peer == *to && up_to >= number => {
-                return Ok(());
-            }
-            AgentEvent::RefusedByPeer {
-                peer,
-                sequence_num,
-                reason,
-                ..
-            } if peer == *to && sequence_num == number => {
-                return Err(impossible(anyhow!(
-                    "`{peer}` refused the message: {reason}"
-                )));
-            }
-            AgentEvent::Undelivered {
-                peer,
-                from,
-                to: last,
-                why,
-                ..
-            } if peer == *to && (from..=last).contains(&number) => {
-                return Err(impossible(anyhow!(
-                    "`{peer}` did not acknowledge the message, and it was given up ({}): send it again",
-                    why.as_str()
-                )));
-            }
-            _ => {}
-        }
     }
 }
 

@@ -101,10 +101,10 @@ fn a_swarm_told_to_go_on_does_and_its_logs_say_how_many_entries_they_lack() {
             .iter()
             .sum();
         assert!(missing > 0, "{id}: the disk was never full");
-        assert_eq!(
-            lacks.iter().sum::<u64>(),
-            missing,
-            "{id}: it says {lacks:?}"
+        let said = lacks.iter().sum::<u64>();
+        assert!(
+            (missing..=missing + OTHERS).contains(&said),
+            "{id}: it says {lacks:?}, of messages {missing} are missing"
         );
     }
 }
@@ -122,6 +122,9 @@ fn gaps(entries: &[Value], event: &str) -> u64 {
     of.values().map(|(count, greatest)| greatest - count).sum()
 }
 
+/// What an agent that does nothing but talk may have had to witness beside messages while its disk
+/// was full, a second at most: cosignatures of the other, of which no number is missed.
+const OTHERS: u64 = 8;
 /// Bytes of a log that is being written, and not just opened.
 const ENOUGH: usize = 100_000;
 /// Bytes that are still there when the disk fills.
