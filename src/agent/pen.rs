@@ -35,7 +35,7 @@ enum Unsent {
     Failed(SendError),
     /// There is no room for it.
     Waits {
-        draft: Draft,
+        draft: Box<Draft>,
         peer: AgentId,
         room: watch::Receiver<()>,
     },
@@ -88,7 +88,7 @@ impl Shared {
                 Err(Unsent::Waits {
                     draft: kept, room, ..
                 }) => {
-                    draft = kept;
+                    draft = *kept;
                     room
                 }
             };
@@ -109,7 +109,10 @@ impl Shared {
         let hand = self.pen.take();
         let place = match self.look().place_for(&draft.destination) {
             Err(Held::Failed(err)) => return Err(err.into()),
-            Err(Held::Full { peer, room }) => return Err(Unsent::Waits { draft, peer, room }),
+            Err(Held::Full { peer, room }) => {
+                let draft = Box::new(draft);
+                return Err(Unsent::Waits { draft, peer, room });
+            }
             Ok(place) => place,
         };
         let signed = hand.sign(draft, &place)?;
