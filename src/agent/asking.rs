@@ -100,7 +100,7 @@ impl Agent {
         };
         draft.performative.get_or_insert(Performative::Request);
         // Before it is sent, so that no answer is missed.
-        let mut events = self.subscribe();
+        let mut events = self.watch();
         let receipt = self.send(draft).await?;
         let mut agreed = false;
         let reply = wait_for(&mut events, &peer, &receipt, &mut agreed);

@@ -262,7 +262,8 @@ impl Builder {
     /// The folder of outboxes; this agent's stands in `SWARM/AGENT` below it. By default messages
     /// are kept in memory. With a folder an agent that ends, however that happens, goes on in the
     /// same session when it starts again: what [`send`](Agent::send) accepted goes out, and what
-    /// was [taken](super::Held) does not come again.
+    /// was [taken](super::Held) does not come again. What comes before somebody
+    /// [subscribes](Agent::subscribe) waits for that.
     #[must_use]
     pub fn outbox(mut self, folder: Option<std::path::PathBuf>) -> Self {
         self.outbox_folder = folder;
@@ -368,6 +369,10 @@ impl Builder {
             let (used, peers) = journal.remembered(wall);
             mesh.remember(used, peers, now);
         }
+        let subscribers = match &journal {
+            Some(_) => Subscribers::with_messages_kept(),
+            None => Subscribers::default(),
+        };
         let mut tasks = JoinSet::new();
         let (signal_queue, forwarding) = forward(client.sender());
         tasks.spawn(forwarding);
@@ -391,7 +396,7 @@ impl Builder {
                 reliable: self.channel.is_reliable(),
                 max_message: self.channel.max_message,
                 files: Arc::new(Files::new(self.id.clone(), agent.clone(), accept)),
-                subscribers: Subscribers::default(),
+                subscribers,
                 stats: Stats::default(),
                 conversations: Conversations::new(self.conversation_silence),
                 tally: Tally::new(),

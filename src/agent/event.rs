@@ -162,25 +162,56 @@ impl Subscription {
 
 /// All subscribers of one agent.
 #[derive(Debug, Default)]
-pub(super) struct Subscribers(Vec<mpsc::Sender<Item>>);
+pub(super) struct Subscribers {
+    all: Vec<mpsc::Sender<Item>>,
+    /// Messages that came before the first subscriber, and wait for it: bounded as those that a
+    /// subscriber does not take, by the permits of their links. None where they do not wait.
+    unclaimed: Option<Vec<Item>>,
+}
 
 impl Subscribers {
+    /// Messages wait for the first subscriber: they must not be lost to a program that is not
+    /// quick enough.
+    pub(super) fn with_messages_kept() -> Self {
+        Self {
+            all: Vec::new(),
+            unclaimed: Some(Vec::new()),
+        }
+    }
+
+    /// A program that takes messages.
     pub(super) fn add(&mut self) -> Subscription {
+        let unclaimed = self.unclaimed.take().unwrap_or_default();
+        let (sender, receiver) = mpsc::channel(MAX_BEHIND + unclaimed.len());
+        for item in unclaimed {
+            // There is room for each of them.
+            let _ = sender.try_send(item);
+        }
+        self.all.push(sender);
+        Subscription(receiver)
+    }
+
+    /// Somebody who waits for something else, and leaves messages to the program.
+    pub(super) fn add_watcher(&mut self) -> Subscription {
         let (sender, receiver) = mpsc::channel(MAX_BEHIND);
-        self.0.push(sender);
+        self.all.push(sender);
         Subscription(receiver)
     }
 
     /// No more will come.
     pub(super) fn end(&mut self) {
-        self.0.clear();
+        self.all.clear();
+        self.unclaimed = None;
     }
 
     /// Hands `event` to every subscriber; never waits. Those who are gone, or hopelessly behind,
     /// are cut off.
     pub(super) fn publish(&mut self, event: &AgentEvent, it: Option<OnItsWay>) {
         let it = it.map(Arc::new);
-        self.0
+        if let (Some(unclaimed), AgentEvent::Message(_)) = (&mut self.unclaimed, event) {
+            unclaimed.push((event.clone(), it.clone()));
+        }
+        self.all
             .retain(|subscriber| subscriber.try_send((event.clone(), it.clone())).is_ok());
     }
 }

@@ -243,10 +243,17 @@ impl Agent {
         self.send(draft).await
     }
 
-    /// Receives what happens from now on.
+    /// Receives what happens from now on; the first of an agent with an
+    /// [outbox on disk](Builder::outbox) also the messages that came before.
     pub fn subscribe(&self) -> Subscription {
         // Of an agent that has ended: a subscription that has ended too.
         let subscribed = self.shared.enter(|core| core.subscribers.add());
+        subscribed.unwrap_or_else(Subscription::ended)
+    }
+
+    /// Receives what happens from now on, for other things than the messages.
+    fn watch(&self) -> Subscription {
+        let subscribed = self.shared.enter(|core| core.subscribers.add_watcher());
         subscribed.unwrap_or_else(Subscription::ended)
     }
 
@@ -310,7 +317,7 @@ impl Agent {
 
     /// Waits until `holds`, which the coming of a link decides.
     async fn until(&self, holds: impl Fn() -> bool) -> Result<(), AgentError> {
-        let mut events = self.subscribe();
+        let mut events = self.watch();
         loop {
             // Asked again after every change rather than counted, so that nothing is missed.
             if holds() {

@@ -65,7 +65,7 @@ impl Agent {
     pub async fn send_acked(&self, draft: Draft) -> Result<Receipt, DeliveryError> {
         let destination = draft.destination.clone();
         // Before it is sent, so that nothing is missed.
-        let mut events = self.subscribe();
+        let mut events = self.watch();
         let receipt = self.send(draft).await?;
         let number = receipt.sequence_num;
         let mut open: BTreeSet<_> = receipt.to.iter().cloned().collect();

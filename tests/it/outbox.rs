@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ifswarm::agent::{Agent, AgentEvent, SendError};
+use ifswarm::identity::KeyPair;
 use ifswarm::mesh::{self, OutboxLimits};
 use ifswarm::signal::{Admission, Server, ServerConfig};
 use serde_json::{Value, json};
@@ -207,6 +208,52 @@ async fn who_sends_more_than_is_kept_waits_or_is_told_and_an_acknowledgement_mak
             }
         }
         assert_eq!(numbers, Vec::from_iter(1..=numbers.len() as u64));
+        ann.shutdown("done").await.unwrap();
+        bob.shutdown("done").await.unwrap();
+        server.shutdown().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_that_comes_before_anybody_listens_waits_and_is_not_taken() {
+    within(async {
+        let anywhere = "127.0.0.1:0".parse().unwrap();
+        let server = Server::bind(ServerConfig::new(anywhere, Admission::Open));
+        let server = server.await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let swarm = "two".parse().unwrap();
+        let start = async |id: &str, key: &KeyPair| {
+            let builder = Agent::builder(id.parse().unwrap(), &swarm).key(key.clone());
+            let builder = builder.outbox(Some(folder.path().to_owned()));
+            builder.signal(&server.url()).start().await.unwrap()
+        };
+        let (anns, bobs) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+        let (ann, bob) = (start("ann", &anns).await, start("bob", &bobs).await);
+        // Who waits for links, or for acknowledgements, takes no message.
+        ann.linked(1).await.unwrap();
+        bob.linked(1).await.unwrap();
+        ann.send(draft("bob", "early")).await.unwrap();
+        let has_come = async |bob: &Agent| {
+            while bob.stats().delivered == 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        has_come(&bob).await;
+        bob.shutdown("nobody has listened").await.unwrap();
+
+        // So it comes again, and waits for who is slow to listen.
+        let bob = start("bob", &bobs).await;
+        has_come(&bob).await;
+        let mut inbox = bob.subscribe();
+        let mut next = async || loop {
+            if let Some(AgentEvent::Message(message)) = inbox.recv().await {
+                break message.payload()["text"].clone();
+            }
+        };
+        assert_eq!(next().await, "early");
+        let (acked, text) = tokio::join!(ann.send_acked(draft("bob", "late")), next());
+        assert_eq!((acked.unwrap().sequence_num, text), (2, "late".into()));
         ann.shutdown("done").await.unwrap();
         bob.shutdown("done").await.unwrap();
         server.shutdown().await;
