@@ -105,7 +105,11 @@ impl Agent {
         let mut agreed = false;
         let reply = wait_for(&mut events, &peer, &receipt, &mut agreed);
         match timeout(patience, reply).await {
-            Ok(reply) => reply,
+            Ok(Ok(reply)) => {
+                self.shared.enter(|core| core.subscribers.unclaim(&reply));
+                Ok(reply)
+            }
+            Ok(failed) => failed,
             Err(_) => Err(RequestError::TimeOut {
                 peer,
                 waited: patience,
@@ -156,14 +160,13 @@ async fn wait_for(
 ) -> Result<Verified<IfMessage>, RequestError> {
     let to = Destination::Agent(asked.clone());
     loop {
-        let (event, held) = events.recv_held().await.ok_or(RequestError::Ended)?;
+        let event = events.recv().await.ok_or(RequestError::Ended)?;
         match event {
             AgentEvent::Message(message)
                 if message.source() == asked
                     && message.in_reply_to() == Some(receipt.id.as_str()) =>
             {
                 if message.performative() != Some(Performative::Agree) {
-                    held.taken();
                     return Ok(message);
                 }
                 *agreed = true;

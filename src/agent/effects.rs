@@ -10,6 +10,8 @@ use super::event::AgentEvent;
 use super::files::Heard;
 use super::taking::OnItsWay;
 use crate::link::{Link, LinkError};
+use crate::mesh::OutboxLimits;
+use crate::message::MAX_MESSAGE;
 use crate::signal::ClientFrame;
 
 /// One thing to do once the witness has it.
@@ -29,13 +31,16 @@ pub(super) enum Effect {
 /// The way out of a link: past its queue while that is empty.
 ///
 /// The queue itself has no bound: everything in it is in the outbox, which has one. What is not
-/// kept there, on an unreliable channel, waits for [`drained`](Self::drained) first.
+/// kept there, on an unreliable channel or since the peer acknowledges what it cannot have, waits
+/// for [`drained`](Self::drained) first.
 #[derive(Debug)]
 pub(super) struct Outgoing {
     link: Link,
     queue: mpsc::UnboundedSender<Bytes>,
     /// Messages in the queue or with the writer.
     queued: AtomicUsize,
+    /// Their bytes.
+    bytes: AtomicUsize,
     drained: watch::Sender<()>,
 }
 
@@ -47,6 +52,7 @@ impl Outgoing {
             link,
             queue,
             queued: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
             drained: watch::Sender::new(()),
         };
         (way, queue_out)
@@ -58,6 +64,7 @@ impl Outgoing {
         // A failure is found again, and reported, by the writer.
         if !empty || !self.link.try_send_message(text(&bytes)).unwrap_or(false) {
             self.queued.fetch_add(1, Ordering::AcqRel);
+            self.bytes.fetch_add(bytes.len(), Ordering::AcqRel);
             // A writer that has ended is of a link that is closing.
             let _ = self.queue.send(bytes);
         }
@@ -66,7 +73,9 @@ impl Outgoing {
     /// Sends what came through the queue; waits until the link takes it.
     pub(super) async fn send_queued(&self, bytes: &Bytes) -> Result<(), LinkError> {
         let sent = self.link.send_message(text(bytes)).await;
-        if self.queued.fetch_sub(1, Ordering::AcqRel) == MANY_QUEUED {
+        self.bytes.fetch_sub(bytes.len(), Ordering::AcqRel);
+        let left = self.queued.fetch_sub(1, Ordering::AcqRel) - 1;
+        if left < MANY_QUEUED && self.drained.receiver_count() > 0 {
             self.drained.send_replace(());
         }
         sent
@@ -77,11 +86,21 @@ impl Outgoing {
         self.queued.load(Ordering::Acquire)
     }
 
-    /// What tells that the queue has drained, if it is long.
-    pub(super) fn drained(&self) -> Option<watch::Receiver<()>> {
+    /// What tells that the queue has drained, if it is longer than `limits` allow, which are those
+    /// of the outbox; without them, than is good for what nobody keeps.
+    pub(super) fn drained(&self, limits: Option<OutboxLimits>) -> Option<watch::Receiver<()>> {
         // In this order: what drains in between is told.
         let drained = self.drained.subscribe();
-        (self.queued() >= MANY_QUEUED).then_some(drained)
+        let is_long = match limits {
+            None => self.queued() >= MANY_QUEUED,
+            // Of an honest peer all of it is in the outbox, and so never more than that.
+            Some(limits) => {
+                let bytes = self.bytes.load(Ordering::Acquire);
+                self.queued() > limits.messages.saturating_mul(2)
+                    || bytes > limits.bytes.max(MAX_MESSAGE).saturating_mul(2)
+            }
+        };
+        is_long.then_some(drained)
     }
 }
 

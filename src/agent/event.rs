@@ -163,7 +163,9 @@ impl Subscription {
 /// All subscribers of one agent.
 #[derive(Debug, Default)]
 pub(super) struct Subscribers {
-    all: Vec<mpsc::Sender<Item>>,
+    programs: Vec<mpsc::Sender<Item>>,
+    /// They have a look at messages, and take none.
+    watchers: Vec<mpsc::Sender<Item>>,
     /// Messages that came before the first subscriber, and wait for it: bounded as those that a
     /// subscriber does not take, by the permits of their links. None where they do not wait.
     unclaimed: Option<Vec<Item>>,
@@ -174,8 +176,8 @@ impl Subscribers {
     /// quick enough.
     pub(super) fn with_messages_kept() -> Self {
         Self {
-            all: Vec::new(),
             unclaimed: Some(Vec::new()),
+            ..Self::default()
         }
     }
 
@@ -187,20 +189,30 @@ impl Subscribers {
             // There is room for each of them.
             let _ = sender.try_send(item);
         }
-        self.all.push(sender);
+        self.programs.push(sender);
         Subscription(receiver)
     }
 
     /// Somebody who waits for something else, and leaves messages to the program.
     pub(super) fn add_watcher(&mut self) -> Subscription {
         let (sender, receiver) = mpsc::channel(MAX_BEHIND);
-        self.all.push(sender);
+        self.watchers.push(sender);
         Subscription(receiver)
+    }
+
+    /// This message was for a watcher: no subscriber needs to take it.
+    pub(super) fn unclaim(&mut self, message: &IfMessage) {
+        let is_it =
+            |event: &AgentEvent| matches!(event, AgentEvent::Message(of) if **of == *message);
+        if let Some(unclaimed) = &mut self.unclaimed {
+            unclaimed.retain(|(event, _)| !is_it(event));
+        }
     }
 
     /// No more will come.
     pub(super) fn end(&mut self) {
-        self.all.clear();
+        self.programs.clear();
+        self.watchers.clear();
         self.unclaimed = None;
     }
 
@@ -211,8 +223,10 @@ impl Subscribers {
         if let (Some(unclaimed), AgentEvent::Message(_)) = (&mut self.unclaimed, event) {
             unclaimed.push((event.clone(), it.clone()));
         }
-        self.all
-            .retain(|subscriber| subscriber.try_send((event.clone(), it.clone())).is_ok());
+        self.watchers
+            .retain(|watcher| watcher.try_send((event.clone(), None)).is_ok());
+        self.programs
+            .retain(|program| program.try_send((event.clone(), it.clone())).is_ok());
     }
 }
 

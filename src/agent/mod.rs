@@ -323,10 +323,9 @@ impl Agent {
             if holds() {
                 return Ok(());
             }
-            // Messages are none of its business: they are the program's to take.
             while !matches!(
-                events.recv_held().await.ok_or(AgentError::Ended)?,
-                (AgentEvent::PeerUp { .. }, _)
+                events.recv().await.ok_or(AgentError::Ended)?,
+                AgentEvent::PeerUp { .. }
             ) {}
         }
     }

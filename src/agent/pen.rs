@@ -145,13 +145,13 @@ impl Core {
             }
             Err(err) => return Err(Held::Failed(err.into())),
         };
-        // Nothing is kept on an unreliable channel: the link's queue is what fills up.
-        if !self.reliable {
-            for peer in assigned.to {
-                let link = self.link_to(&peer);
-                if let Some(room) = link.and_then(|link| link.way.drained()) {
-                    return Err(Held::Full { peer, room });
-                }
+        // Nothing is kept on an unreliable channel, or for a peer that acknowledges what it cannot
+        // have: the link's queue is what fills up.
+        let limits = self.reliable.then(|| self.mesh.outbox_limits());
+        for peer in assigned.to {
+            let link = self.link_to(&peer);
+            if let Some(room) = link.and_then(|link| link.way.drained(limits)) {
+                return Err(Held::Full { peer, room });
             }
         }
         Ok(Place {

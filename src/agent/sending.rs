@@ -70,8 +70,7 @@ impl Agent {
         let number = receipt.sequence_num;
         let mut open: BTreeSet<_> = receipt.to.iter().cloned().collect();
         while !open.is_empty() {
-            // Messages are none of its business: they are the program's to take.
-            let (event, _) = events.recv_held().await.ok_or(DeliveryError::Ended)?;
+            let event = events.recv().await.ok_or(DeliveryError::Ended)?;
             if let Some((peer, outcome)) = outcome(event, &destination, number) {
                 outcome?;
                 open.remove(&peer);

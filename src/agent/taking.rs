@@ -63,7 +63,10 @@ impl Held {
 
     /// The program has it, and nothing else to do for it.
     pub(super) fn taken(self) {
-        if let Err(err) = self.note() {
+        // The last of several subscribers notes it: until then it is not with all of them.
+        let last = self.0.and_then(Arc::into_inner);
+        let note = last.as_ref().and_then(|it| it.note.as_ref());
+        if let Some(Err(err)) = note.map(Note::make) {
             // The agent finds the same, and ends.
             tracing::error!(reason = %err, "a message that was taken may come again");
         }
@@ -107,14 +110,15 @@ impl OnItsWay {
 
 impl Note {
     fn make(&self) -> Result<(), JournalError> {
-        if self.is_made.swap(true, Ordering::AcqRel) {
+        let mut journal = open(&self.journal);
+        if self.is_made.load(Ordering::Acquire) {
             return Ok(());
         }
-        let mut journal = open(&self.journal);
         let which = &self.which;
         let to_all = which.destination == Destination::All;
-        journal.seen(&which.peer, which.session, to_all, which.sequence_num);
-        journal.commit()
+        journal.note(&which.peer, which.session, to_all, which.sequence_num)?;
+        self.is_made.store(true, Ordering::Release);
+        Ok(())
     }
 }
 
@@ -168,20 +172,28 @@ impl Core {
     /// ending it has not taken: that comes again.
     pub(super) fn acknowledge(&mut self, marks: Vec<Mark>) {
         for Mark { which, is_noted } in marks {
-            if let Some(journal) = self.journal.as_ref().filter(|_| !is_noted) {
-                if self.leaving.is_some() {
-                    continue;
-                }
-                let to_all = which.destination == Destination::All;
-                open(journal).seen(&which.peer, which.session, to_all, which.sequence_num);
+            if self.journal.is_some() && !is_noted && self.leaving.is_some() {
+                continue;
             }
-            self.mesh.taken(
+            let settled = self.mesh.taken(
                 &which.peer,
                 which.session,
                 &which.destination,
                 which.sequence_num,
                 self.now,
             );
+            let Some(journal) = &self.journal else {
+                continue;
+            };
+            let to_all = which.destination == Destination::All;
+            match settled {
+                Some(up_to) => open(journal).seen(&which.peer, which.session, to_all, up_to),
+                None if is_noted => {}
+                None => {
+                    let number = which.sequence_num;
+                    open(journal).taken(&which.peer, which.session, to_all, number);
+                }
+            }
         }
     }
 }

@@ -90,6 +90,9 @@ impl Core {
     pub(super) fn stop_since(&mut self, what: &'static str, why: AgentError) {
         self.effects.clear();
         self.gate.break_off();
+        if let Some(journal) = &self.journal {
+            open(journal).break_off();
+        }
         tracing::error!(agent = %self.me, reason = %why, "{what}");
         self.leaving = None;
         self.begin_leaving(what, Duration::ZERO, Some(why));

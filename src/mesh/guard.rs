@@ -1,9 +1,10 @@
 //! Replay, order and acknowledgement of what one peer sends in one session under one destination
 //! (`wire.md`, section *IFMessage v2.1*: `replayed`, `out-of-window`; *DataChannels*: `ack`).
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
+use super::RememberedSeen;
 use crate::message::Reason;
 
 /// Outlives the link: it belongs to the peer's session.
@@ -14,6 +15,8 @@ pub(super) struct Guard {
     seen: Option<u64>,
     /// Accepted, and not in safe hands yet: not acknowledged, nor anything after them.
     held: VecDeque<u64>,
+    /// In the hands of the program since before a restart, other than those before them.
+    beyond: BTreeSet<u64>,
     /// Messages seen since the last acknowledgement, and when one is due.
     pending: u32,
     due: Option<Instant>,
@@ -45,13 +48,16 @@ impl Guard {
             accepted,
             seen: None,
             held: VecDeque::new(),
+            beyond: BTreeSet::new(),
             pending: 0,
             due: None,
         }
     }
 
-    /// Goes on after `seen`.
-    pub(super) fn restore(&mut self, seen: Option<u64>) {
+    /// Goes on after what the program has.
+    pub(super) fn restore(&mut self, seen: RememberedSeen) {
+        self.beyond = seen.beyond;
+        let seen = seen.up_to;
         let Some(number) = seen else { return };
         self.seen = seen;
         match &mut self.accepted {
@@ -79,6 +85,9 @@ impl Guard {
                     return Err(Reason::Replayed);
                 }
                 *last = Some(sequence_num);
+                if self.beyond.remove(&sequence_num) {
+                    return Err(Reason::Replayed);
+                }
             }
             Accepted::Window { greatest, bits } => accept_in_window(greatest, bits, sequence_num)?,
         }
@@ -301,12 +310,28 @@ mod tests {
     fn a_restored_guard_takes_nothing_twice() {
         for reliable in [true, false] {
             let mut guard = Guard::new(reliable);
-            guard.restore(Some(5));
+            guard.restore(RememberedSeen {
+                up_to: Some(5),
+                ..RememberedSeen::default()
+            });
             assert_eq!(guard.next(), 6);
             assert_eq!(guard.accept(5), Err(Reason::Replayed));
             assert_eq!(guard.accept(4), Err(Reason::Replayed));
             assert_eq!(guard.accept(6), Ok(()));
         }
+    }
+
+    #[test]
+    fn what_the_program_took_out_of_order_does_not_come_again_and_what_it_left_does() {
+        let mut guard = Guard::new(true);
+        guard.restore(RememberedSeen {
+            up_to: Some(3),
+            beyond: [5, 7].into(),
+        });
+        assert_eq!(guard.next(), 4);
+        let taken =
+            |guard: &mut Guard| (4..=8).map(|n| guard.accept(n).is_ok()).collect::<Vec<_>>();
+        assert_eq!(taken(&mut guard), [true, false, true, false, true]);
     }
 
     #[test]

@@ -77,6 +77,11 @@ impl Mesh {
         Ok(Assigned { sequence_num, to })
     }
 
+    /// How much is kept for each peer.
+    pub fn outbox_limits(&self) -> OutboxLimits {
+        self.shared.config.outbox
+    }
+
     /// The message that was given `assigned` is signed: it is kept, and goes out where a link is
     /// up.
     pub fn sent(
@@ -150,7 +155,7 @@ impl Peer {
     }
 
     /// Whether a message to everybody is for it too.
-    fn is_member(&self, shared: &Shared) -> bool {
+    pub(super) fn is_member(&self, shared: &Shared) -> bool {
         let has_left = self.parted || self.departed.is_some() && self.departed == self.hint;
         let is_away = self.met && self.live.is_none() && !has_left;
         self.sending_link().is_some() || shared.config.reliable && is_away
@@ -190,9 +195,11 @@ impl Peer {
         if self.live.is_none() {
             self.away_since.get_or_insert(now);
         }
-        while self.is_full(&shared.config.outbox) && self.give_oldest_back(GivenBack::Full, shared)
-        {
-        }
+        // Of one that has just come back there may be more by one than the bound.
+        while self.is_long_away(now)
+            && self.is_full(&shared.config.outbox)
+            && self.give_oldest_back(GivenBack::Full, shared)
+        {}
         let lane = match destination {
             Destination::All => &mut self.outgoing.all,
             Destination::Agent(_) => {

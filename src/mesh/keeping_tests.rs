@@ -194,8 +194,11 @@ fn an_agent_that_comes_back_sends_what_it_kept_and_takes_nothing_twice() {
         seen: Some((
             session(5),
             Lanes {
-                direct: Some(7),
-                all: None,
+                direct: RememberedSeen {
+                    up_to: Some(7),
+                    ..RememberedSeen::default()
+                },
+                all: RememberedSeen::default(),
             },
         )),
     };

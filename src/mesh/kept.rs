@@ -1,5 +1,6 @@
 //! What is kept of messages: how much, why no longer, and what an agent remembers of its last run.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -66,7 +67,16 @@ pub struct Remembered {
     /// What was meant for it.
     pub sent: Lanes<RememberedSent>,
     /// Its last session of which anything was seen, and up to which number.
-    pub seen: Option<(Session, Lanes<Option<u64>>)>,
+    pub seen: Option<(Session, Lanes<RememberedSeen>)>,
+}
+
+/// What of a peer's messages under one destination the program has.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RememberedSeen {
+    /// All up to this one.
+    pub up_to: Option<u64>,
+    /// And these after it: it took them before others that came earlier.
+    pub beyond: BTreeSet<u64>,
 }
 
 /// What was meant for a peer under one destination.

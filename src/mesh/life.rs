@@ -328,6 +328,11 @@ impl Peer {
         if self.full {
             shared.wake(shared.origin); // those who wait wait for it to come back now
         }
+        if self.full && !self.is_member(shared) {
+            // Nothing more is for it.
+            let peer = self.id.clone();
+            shared.emit(Output::Room { peer });
+        }
         shared.emit(Output::PeerDown {
             peer: self.id.clone(),
             link: live.link,

@@ -45,7 +45,7 @@ pub use api::{
     Assigned, Claimed, CloseReason, Config, Farewell, Header, HelloError, Lanes, Last, Neighbours,
     Next, Output, PeerState, PeerView, RefusedNotice, SendError,
 };
-pub use kept::{GivenBack, OutboxLimits, Remembered, RememberedSent};
+pub use kept::{GivenBack, OutboxLimits, Remembered, RememberedSeen, RememberedSent};
 pub use machine::Mesh;
 
 /// How many messages a receiver keeps that arrive before `hello` (`wire.md`); the caller holds

@@ -96,6 +96,8 @@ pub struct Journal {
     good_bytes: u64,
     /// The name of the file may not be on disk yet.
     is_new: bool,
+    /// A write has failed, or what it tells of is not to be: nothing is written any more.
+    is_broken: bool,
     _lock: File,
 }
 
@@ -149,6 +151,7 @@ impl Journal {
             file: Arc::new(file),
             good_bytes,
             is_new: true,
+            is_broken: false,
             _lock: lock,
         };
         if found.is_none() {
@@ -222,7 +225,32 @@ impl Journal {
         record.write(&mut self.pending);
     }
 
-    /// Messages of `peer` are in the hands of the program, up to this number of its session.
+    /// Writes at once that this message of `peer` is in the hands of the program, and nothing of
+    /// what waits for the next commit.
+    ///
+    /// # Errors
+    /// [`JournalError::Io`]: it comes again.
+    pub fn note(
+        &mut self,
+        peer: &AgentId,
+        session: Session,
+        to_all: bool,
+        number: u64,
+    ) -> Result<(), JournalError> {
+        let mut line = Vec::new();
+        taken(peer, session, to_all, number).write(&mut line);
+        self.append(&line)?;
+        self.state.taken(peer, session, to_all, number);
+        Ok(())
+    }
+
+    /// This message of `peer` is in the hands of the program; those before it need not be.
+    pub fn taken(&mut self, peer: &AgentId, session: Session, to_all: bool, number: u64) {
+        self.state.taken(peer, session, to_all, number);
+        taken(peer, session, to_all, number).write(&mut self.pending);
+    }
+
+    /// Messages of `peer` are in the hands of the program, all up to this number of its session.
     pub fn seen(&mut self, peer: &AgentId, session: Session, to_all: bool, up_to: u64) {
         self.state.seen(peer, session, to_all, up_to);
         let record = Record::Seen {
@@ -256,17 +284,32 @@ impl Journal {
         if self.pending.is_empty() {
             return Ok(());
         }
-        let path = self.folder.join(JOURNAL_FILE);
-        // At a known place, so that a second attempt overwrites what the first has left.
-        self.file
-            .write_all_at(&self.pending, self.good_bytes)
-            .map_err(io_at(&path))?;
-        self.good_bytes += self.pending.len() as u64;
-        self.pending.clear();
+        let pending = std::mem::take(&mut self.pending);
+        self.append(&pending)?;
         let live = self.state.live_bytes() as u64;
         if self.good_bytes > REWRITE_FROM.max(live * REWRITE_FACTOR) {
             self.rewrite()?;
         }
+        Ok(())
+    }
+
+    /// What waits for the next commit is not to be, and nothing after it.
+    pub fn break_off(&mut self) {
+        self.is_broken = true;
+        self.pending.clear();
+    }
+
+    fn append(&mut self, lines: &[u8]) -> Result<(), JournalError> {
+        let path = self.folder.join(JOURNAL_FILE);
+        if self.is_broken {
+            let source = io::Error::other("an earlier write has failed");
+            return Err(JournalError::Io { path, source });
+        }
+        // At a known place: after all that is whole.
+        let written = self.file.write_all_at(lines, self.good_bytes);
+        self.is_broken = written.is_err();
+        written.map_err(io_at(&path))?;
+        self.good_bytes += lines.len() as u64;
         Ok(())
     }
 
@@ -287,6 +330,8 @@ impl Journal {
         options.read(true).write(true).create(true).truncate(true);
         let mut file = options.mode(0o600).open(&new).map_err(io_at(&new))?;
         file.write_all(&lines).map_err(io_at(&new))?;
+        // What it takes the place of may be on the disk.
+        file.sync_data().map_err(io_at(&new))?;
         fs::rename(&new, &path).map_err(io_at(&path))?;
         self.file = Arc::new(file);
         self.is_new = true;
@@ -375,6 +420,15 @@ fn read(
             (_, Some(_)) => state.apply(&record),
         }
         good += length as u64;
+    }
+}
+
+fn taken(peer: &AgentId, session: Session, to_all: bool, number: u64) -> Record<'_> {
+    Record::Taken {
+        peer: Cow::Borrowed(peer),
+        session,
+        to_all,
+        number,
     }
 }
 

@@ -45,7 +45,16 @@ pub(super) enum Record<'a> {
         from: u64,
         to: u64,
     },
-    /// Messages of a peer are in the hands of the program, up to this one.
+    /// This message of a peer is in the hands of the program; those before it need not be.
+    Taken {
+        peer: Cow<'a, AgentId>,
+        /// The peer's.
+        session: Session,
+        /// Whether it was to everybody, or to this agent.
+        to_all: bool,
+        number: u64,
+    },
+    /// Messages of a peer are in the hands of the program, all up to this one.
     Seen {
         peer: Cow<'a, AgentId>,
         /// The peer's.

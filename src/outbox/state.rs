@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::record::Record;
 use crate::identity::{AgentId, Session};
-use crate::mesh::{Lanes, Remembered, RememberedSent};
+use crate::mesh::{Lanes, Remembered, RememberedSeen, RememberedSent};
 use crate::message::{Destination, Timestamp};
 
 /// The state of an agent's messages.
@@ -25,7 +25,7 @@ pub(crate) struct State {
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Peer {
     sent: Lanes<Sent>,
-    seen: Option<(Session, Lanes<Option<u64>>)>,
+    seen: Option<(Session, Lanes<RememberedSeen>)>,
 }
 
 /// What was meant for a peer under one destination.
@@ -75,6 +75,12 @@ impl State {
                 to_all,
                 up_to,
             } => self.seen(peer, *session, *to_all, *up_to),
+            Record::Taken {
+                peer,
+                session,
+                to_all,
+                number,
+            } => self.taken(peer, *session, *to_all, *number),
         }
     }
 
@@ -114,21 +120,40 @@ impl State {
         self.kept_bytes -= freed;
     }
 
-    /// Messages of a peer are in the hands of the program.
+    /// Messages of a peer are in the hands of the program, all up to this one.
     pub(crate) fn seen(&mut self, peer: &AgentId, session: Session, to_all: bool, up_to: u64) {
+        if let Some(lane) = self.lane_of(peer, session, to_all) {
+            lane.up_to = lane.up_to.max(Some(up_to));
+            let up_to = lane.up_to;
+            lane.beyond.retain(|number| Some(*number) > up_to);
+        }
+    }
+
+    /// This one is, and those before it need not be.
+    pub(crate) fn taken(&mut self, peer: &AgentId, session: Session, to_all: bool, number: u64) {
+        if let Some(lane) = self.lane_of(peer, session, to_all)
+            && Some(number) > lane.up_to
+        {
+            lane.beyond.insert(number);
+        }
+    }
+
+    /// What was seen of a peer's session; none of one that a later one has taken the place of.
+    fn lane_of(
+        &mut self,
+        peer: &AgentId,
+        session: Session,
+        to_all: bool,
+    ) -> Option<&mut RememberedSeen> {
         let seen = &mut self.peer(peer).seen;
-        if seen.is_none_or(|(known, _)| known < session) {
+        if seen.as_ref().is_none_or(|(known, _)| *known < session) {
             *seen = Some((session, Lanes::default()));
         }
-        if let Some((known, lanes)) = seen
-            && *known == session
-        {
-            let lane = match to_all {
-                true => &mut lanes.all,
-                false => &mut lanes.direct,
-            };
-            *lane = (*lane).max(Some(up_to));
-        }
+        let (_, lanes) = seen.as_mut().filter(|(known, _)| *known == session)?;
+        Some(match to_all {
+            true => &mut lanes.all,
+            false => &mut lanes.direct,
+        })
     }
 
     /// Whether this peer is known.
@@ -175,7 +200,7 @@ impl State {
                 direct: lane(&peer.sent.direct),
                 all: lane(&peer.sent.all),
             },
-            seen: peer.seen,
+            seen: peer.seen.clone(),
         });
         (self.used, peers.collect())
     }
@@ -206,20 +231,11 @@ impl State {
                 let (_, to) = broadcasts.entry(*number).or_insert((kept, Vec::new()));
                 to.push(id.clone());
             }
-            let Some((session, seen)) = peer.seen else {
+            let Some((session, seen)) = &peer.seen else {
                 continue;
             };
-            for (to_all, up_to) in [(false, seen.direct), (true, seen.all)] {
-                if let Some(up_to) = up_to {
-                    let peer = Cow::Borrowed(id);
-                    let record = Record::Seen {
-                        peer,
-                        session,
-                        to_all,
-                        up_to,
-                    };
-                    record.write(lines);
-                }
+            for (to_all, seen) in [(false, &seen.direct), (true, &seen.all)] {
+                seen.write(id, *session, to_all, lines);
             }
         }
         for (number, (kept, to)) in broadcasts {
@@ -237,6 +253,29 @@ impl Peer {
         match destination {
             Destination::All => &mut self.sent.all,
             Destination::Agent(_) => &mut self.sent.direct,
+        }
+    }
+}
+
+impl RememberedSeen {
+    fn write(&self, peer: &AgentId, session: Session, to_all: bool, lines: &mut Vec<u8>) {
+        if let Some(up_to) = self.up_to {
+            let record = Record::Seen {
+                peer: Cow::Borrowed(peer),
+                session,
+                to_all,
+                up_to,
+            };
+            record.write(lines);
+        }
+        for number in &self.beyond {
+            let record = Record::Taken {
+                peer: Cow::Borrowed(peer),
+                session,
+                to_all,
+                number: *number,
+            };
+            record.write(lines);
         }
     }
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::identity::{AgentId, KeyPair, Session, SwarmName};
-use crate::mesh::Remembered;
+use crate::mesh::{Remembered, RememberedSeen};
 use crate::message::{Destination, Timestamp};
 
 struct Desk {
@@ -88,6 +88,9 @@ fn live(journal: &mut Journal) {
     journal.seen(&id("b"), session(5), false, 2);
     journal.seen(&id("b"), session(5), true, 8);
     journal.seen(&id("b"), session(4), false, 7);
+    for taken in [1, 4, 5] {
+        journal.taken(&id("b"), session(5), false, taken);
+    }
     journal.commit().unwrap();
 }
 
@@ -104,11 +107,14 @@ fn check(journal: &Journal) {
     let (number, age, bytes) = &b.sent.direct.kept[0];
     assert_eq!((*number, age.as_secs()), (2, 4));
     assert_eq!(*bytes, message(2), "byte for byte");
-    let (seen, lanes) = b.seen.unwrap();
-    assert_eq!(
-        (seen, lanes.direct, lanes.all),
-        (session(5), Some(2), Some(8))
-    );
+    let (seen, lanes) = b.seen.clone().unwrap();
+    assert_eq!(seen, session(5));
+    let all_up_to = |up_to, beyond: &[u64]| RememberedSeen {
+        up_to: Some(up_to),
+        beyond: beyond.iter().copied().collect(),
+    };
+    assert_eq!(lanes.direct, all_up_to(2, &[4, 5]));
+    assert_eq!(lanes.all, all_up_to(8, &[]));
     assert_eq!(c.seen, None);
 }
 
@@ -122,6 +128,25 @@ fn what_was_kept_is_there_again_in_the_same_session() {
     let again = Journal::open(desk.folder.path(), desk.owner(), session(77)).unwrap();
     assert_eq!(again.session(), session(9));
     check(&again);
+}
+
+#[test]
+fn a_note_writes_nothing_of_what_waits_for_the_commit() {
+    let desk = Desk::new();
+    let mut journal = desk.open();
+    journal.accepted(&[id("b")], &to("b"), 1, at(1000), &message(1));
+    journal.note(&id("b"), session(5), false, 3).unwrap();
+    journal.break_off();
+    journal.accepted(&[id("b")], &to("b"), 2, at(1000), &message(2));
+    journal.commit().unwrap_err();
+    journal.note(&id("b"), session(5), false, 4).unwrap_err();
+    drop(journal);
+    let (_, peers) = desk.open().remembered(at(5000));
+    let [b] = &peers[..] else {
+        panic!("{peers:?}");
+    };
+    assert_eq!(numbers(b), (vec![], vec![]));
+    assert_eq!(b.seen.as_ref().unwrap().1.direct.beyond, [3].into());
 }
 
 #[test]
