@@ -1,6 +1,6 @@
 //! What an agent tells its program, and the bounded way there.
 //!
-//! A received message holds one of its link's permits until every subscriber has taken it. So a
+//! A received message holds one of its peer's permits until every subscriber has taken it. So a
 //! slow subscriber makes the agent read less from its links, which throttles the senders; memory
 //! stays bounded, and nothing else waits.
 

@@ -233,6 +233,7 @@ impl Core {
         };
         let reader = Reader {
             id,
+            permits: self.links.permits_of(&peer),
             peer: peer.clone(),
             endpoint: self.endpoint.clone(),
             keyring: self.keyring.clone(),

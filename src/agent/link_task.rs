@@ -63,6 +63,8 @@ pub(super) struct Reader {
     pub(super) peer: AgentId,
     pub(super) endpoint: Endpoint,
     pub(super) keyring: Arc<Keyring>,
+    /// One for each message of the peer that may be read and not taken.
+    pub(super) permits: Arc<Semaphore>,
     pub(super) orders: mpsc::Receiver<Order>,
     pub(super) agent: Weak<Shared>,
     /// Where effects wait for the disk: whether too many do, to read on.
@@ -107,7 +109,6 @@ impl Reader {
     }
 
     async fn read(&mut self, link: Link, events: &mut LinkEvents) -> Ended {
-        let permits = Arc::new(Semaphore::new(UNTAKEN_MESSAGES));
         let mut permit = None;
         // Channels are not ordered among each other: messages may overtake the hello.
         let mut before_hello = Some(Vec::new());
@@ -126,7 +127,7 @@ impl Reader {
                         Err(err) => return Ended::Failed(err),
                     }
                 }
-                granted = Arc::clone(&permits).acquire_owned(), if permit.is_none() => {
+                granted = Arc::clone(&self.permits).acquire_owned(), if permit.is_none() => {
                     permit = granted.ok();
                     continue;
                 }
@@ -240,6 +241,3 @@ pub(super) async fn write(
     };
     tokio::join!(messages, control);
 }
-
-/// Messages of one link that were read and not yet taken by every subscriber.
-const UNTAKEN_MESSAGES: usize = 512;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
@@ -23,6 +23,8 @@ pub(super) struct Links {
     active: HashMap<LinkId, Active>,
     /// The agent that their readers tell what happens.
     agent: Weak<Shared>,
+    /// The permits of those peers of whose messages some are not taken, or that have a link.
+    permits: HashMap<AgentId, Weak<Semaphore>>,
 }
 
 /// One link, from the decision to make it to its end.
@@ -78,7 +80,20 @@ impl Links {
         Self {
             active: HashMap::new(),
             agent,
+            permits: HashMap::new(),
         }
+    }
+
+    /// The permits of a peer, however many links with it there are, or were.
+    pub(super) fn permits_of(&mut self, peer: &AgentId) -> Arc<Semaphore> {
+        if let Some(permits) = self.permits.get(peer).and_then(Weak::upgrade) {
+            return permits;
+        }
+        // None of its messages waits for anybody.
+        self.permits.retain(|_, permits| permits.strong_count() > 0);
+        let permits = Arc::new(Semaphore::new(UNTAKEN_MESSAGES));
+        self.permits.insert(peer.clone(), Arc::downgrade(&permits));
+        permits
     }
 
     pub(super) fn agent(&self) -> Weak<Shared> {
@@ -148,6 +163,8 @@ impl Active {
     }
 }
 
+/// Messages of one peer that were read and not yet taken by every subscriber.
+const UNTAKEN_MESSAGES: usize = 512;
 /// Control frames queued per link. An acknowledgement covers all before it, so few are needed.
 const QUEUED_CONTROL: usize = 256;
 /// What the queued frames of a closing link have to go out.

@@ -104,10 +104,17 @@ impl LinkEvents {
                 return LinkEvent::Closed;
             }
             // All three are receivers of queues, which lose nothing when a poll is dropped.
+            let on_channels = async {
+                tokio::select! {
+                    event = self.control.poll() => (event, true),
+                    event = self.messaging.poll(), if messages => (event, false),
+                }
+            };
             let event = tokio::select! {
+                // What was said before the end, the goodbye above all, is read before it.
+                biased;
+                (event, is_control) = on_channels => self.on_channel(event, is_control),
                 event = self.connection.recv() => self.on_connection(event),
-                event = self.control.poll() => self.on_channel(event, true),
-                event = self.messaging.poll(), if messages => self.on_channel(event, false),
             };
             if let Some(event) = event {
                 if event == LinkEvent::Closed {
