@@ -97,7 +97,7 @@ impl LinkEvents {
     /// The next thing that happens; after [`LinkEvent::Closed`], that again. Cancel-safe.
     ///
     /// Without `messages` the messaging channel is left unread, which in the end throttles its
-    /// sender, while all else goes on.
+    /// sender. All else goes on until the engine's queue of that channel is full, too.
     pub async fn recv(&mut self, messages: bool) -> LinkEvent {
         loop {
             if self.closed {
