@@ -30,13 +30,13 @@ struct Hand {
     key: KeyPair,
 }
 
-/// Why a message is not sent now.
-enum Unsent {
-    Failed(SendError),
-    /// There is no room for it.
-    Waits {
-        draft: Box<Draft>,
+/// Why there is no place for a message.
+enum NoPlace {
+    Never(SendError),
+    /// There is no room for it yet.
+    Full {
         peer: AgentId,
+        /// Tells when to try again.
         room: watch::Receiver<()>,
     },
 }
@@ -77,21 +77,18 @@ impl Hand {
 
 impl Shared {
     /// Sends a message once there is room for it.
-    pub(super) async fn post(&self, mut draft: Draft) -> Result<Receipt, SendError> {
+    pub(super) async fn post(&self, draft: Draft) -> Result<Receipt, SendError> {
         loop {
             let turn = self.pen.turn.lock().await;
-            let tried = self.post_now(draft);
-            drop(turn);
-            let mut room = match tried {
-                Ok(receipt) => return Ok(receipt),
-                Err(Unsent::Failed(err)) => return Err(err),
-                Err(Unsent::Waits {
-                    draft: kept, room, ..
-                }) => {
-                    draft = *kept;
-                    room
+            let mut room = {
+                let hand = self.pen.take();
+                match self.place_for(&draft) {
+                    Ok(place) => return self.write(&hand, draft, &place),
+                    Err(NoPlace::Never(err)) => return Err(err),
+                    Err(NoPlace::Full { room, .. }) => room,
                 }
             };
+            drop(turn);
             // Whoever ends the agent lets go of the other end; then the next attempt says so.
             let _ = room.changed().await;
         }
@@ -99,51 +96,40 @@ impl Shared {
 
     /// Sends a message, unless there is no room for it.
     pub(super) fn try_post(&self, draft: Draft) -> Result<Receipt, SendError> {
-        self.post_now(draft).map_err(|unsent| match unsent {
-            Unsent::Failed(err) => err,
-            Unsent::Waits { peer, .. } => mesh::SendError::Full { peer }.into(),
-        })
-    }
-
-    fn post_now(&self, draft: Draft) -> Result<Receipt, Unsent> {
         let hand = self.pen.take();
-        let place = match self.look().place_for(&draft.destination) {
-            Err(Held::Failed(err)) => return Err(err.into()),
-            Err(Held::Full { peer, room }) => {
-                let draft = Box::new(draft);
-                return Err(Unsent::Waits { draft, peer, room });
-            }
-            Ok(place) => place,
-        };
-        let signed = hand.sign(draft, &place)?;
-        let sent = self.enter(|core| core.send(&signed));
-        Ok(sent.unwrap_or(Err(SendError::Ended))?)
+        match self.place_for(&draft) {
+            Ok(place) => self.write(&hand, draft, &place),
+            Err(NoPlace::Never(err)) => Err(err),
+            Err(NoPlace::Full { peer, .. }) => Err(mesh::SendError::Full { peer }.into()),
+        }
     }
-}
 
-/// Why there is no place for a message.
-enum Held {
-    Failed(SendError),
-    Full {
-        peer: AgentId,
-        room: watch::Receiver<()>,
-    },
+    fn place_for(&self, draft: &Draft) -> Result<Place, NoPlace> {
+        self.look().place_for(&draft.destination)
+    }
+
+    /// Signs a message and enters it. Its number is still free: only who has the pen gives one out.
+    fn write(&self, hand: &Hand, draft: Draft, place: &Place) -> Result<Receipt, SendError> {
+        let signed = hand.sign(draft, place)?;
+        let sent = self.enter(|core| core.send(&signed));
+        sent.unwrap_or(Err(SendError::Ended))
+    }
 }
 
 impl Core {
     /// The place of the next message to `destination`.
-    fn place_for(&mut self, destination: &Destination) -> Result<Place, Held> {
+    fn place_for(&mut self, destination: &Destination) -> Result<Place, NoPlace> {
         if self.witness.is_none() || self.leaving.is_some() {
-            return Err(Held::Failed(SendError::Ended));
+            return Err(NoPlace::Never(SendError::Ended));
         }
         self.read_clocks();
         let assigned = match self.mesh.assign(destination, self.now) {
             Ok(assigned) => assigned,
             Err(mesh::SendError::Full { peer }) => {
                 let room = self.rooms.wait_for(&peer);
-                return Err(Held::Full { peer, room });
+                return Err(NoPlace::Full { peer, room });
             }
-            Err(err) => return Err(Held::Failed(err.into())),
+            Err(err) => return Err(NoPlace::Never(err.into())),
         };
         // Nothing is kept on an unreliable channel, or for a peer that acknowledges what it cannot
         // have: the link's queue is what fills up.
@@ -151,18 +137,12 @@ impl Core {
         for peer in assigned.to {
             let link = self.link_to(&peer);
             if let Some(room) = link.and_then(|link| link.way.drained(limits)) {
-                return Err(Held::Full { peer, room });
+                return Err(NoPlace::Full { peer, room });
             }
         }
         Ok(Place {
             sequence_num: assigned.sequence_num,
             wall: self.wall,
         })
-    }
-}
-
-impl From<SendError> for Unsent {
-    fn from(err: SendError) -> Self {
-        Self::Failed(err)
     }
 }
