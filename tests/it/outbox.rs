@@ -5,12 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ifswarm::agent::{Agent, AgentEvent, SendError};
-use ifswarm::identity::KeyPair;
 use ifswarm::mesh::{self, OutboxLimits};
-use ifswarm::signal::{Admission, Server, ServerConfig};
+use ifswarm::signal::Admission;
 use serde_json::{Value, json};
 
-use crate::live::{say as draft, within};
+use crate::live::{builder, say as draft, serve, within};
 use crate::program::{Program, Stage, gone};
 
 /// An agent with an outbox on disk, that stays.
@@ -167,18 +166,15 @@ fn what_nobody_comes_for_is_given_back_and_witnessed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_sends_more_than_is_kept_waits_or_is_told_and_an_acknowledgement_makes_room() {
     within(async {
-        let anywhere = "127.0.0.1:0".parse().unwrap();
-        let server = Server::bind(ServerConfig::new(anywhere, Admission::Open));
-        let server = server.await.unwrap();
-        let swarm = "two".parse().unwrap();
+        let server = serve(Admission::Open).await;
+        let folder = tempfile::tempdir().unwrap();
         let start = async |id: &str| {
             let limits = OutboxLimits {
                 messages: 2,
                 ..OutboxLimits::default()
             };
-            let builder = Agent::builder(id.parse().unwrap(), &swarm);
-            let builder = builder.signal(&server.url()).outbox_limits(limits);
-            builder.start().await.unwrap()
+            let builder = builder(id, &server.url(), folder.path());
+            builder.outbox_limits(limits).start().await.unwrap()
         };
         let (ann, bob) = (start("ann").await, start("bob").await);
         let mut inbox = bob.subscribe();
@@ -218,18 +214,14 @@ async fn who_sends_more_than_is_kept_waits_or_is_told_and_an_acknowledgement_mak
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_that_comes_before_anybody_listens_waits_and_is_not_taken() {
     within(async {
-        let anywhere = "127.0.0.1:0".parse().unwrap();
-        let server = Server::bind(ServerConfig::new(anywhere, Admission::Open));
-        let server = server.await.unwrap();
+        let server = serve(Admission::Open).await;
         let folder = tempfile::tempdir().unwrap();
-        let swarm = "two".parse().unwrap();
-        let start = async |id: &str, key: &KeyPair| {
-            let builder = Agent::builder(id.parse().unwrap(), &swarm).key(key.clone());
-            let builder = builder.outbox(Some(folder.path().to_owned()));
-            builder.signal(&server.url()).start().await.unwrap()
+        let start = async |id: &str| {
+            let builder = builder(id, &server.url(), folder.path());
+            let builder = builder.outbox(Some(folder.path().join("outbox")));
+            builder.start().await.unwrap()
         };
-        let (anns, bobs) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
-        let (ann, bob) = (start("ann", &anns).await, start("bob", &bobs).await);
+        let (ann, bob) = (start("ann").await, start("bob").await);
         // Who waits for links, or for acknowledgements, takes no message.
         ann.linked(1).await.unwrap();
         bob.linked(1).await.unwrap();
@@ -243,7 +235,7 @@ async fn a_message_that_comes_before_anybody_listens_waits_and_is_not_taken() {
         bob.shutdown("nobody has listened").await.unwrap();
 
         // So it comes again, and waits for who is slow to listen.
-        let bob = start("bob", &bobs).await;
+        let bob = start("bob").await;
         has_come(&bob).await;
         let mut inbox = bob.subscribe();
         let mut next = async || loop {
@@ -264,12 +256,10 @@ async fn a_message_that_comes_before_anybody_listens_waits_and_is_not_taken() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn messages_of_many_callers_are_numbered_without_a_gap_and_arrive_in_that_order() {
     within(async {
-        let anywhere = "127.0.0.1:0".parse().unwrap();
-        let server = Server::bind(ServerConfig::new(anywhere, Admission::Open));
-        let server = server.await.unwrap();
-        let swarm = "two".parse().unwrap();
+        let server = serve(Admission::Open).await;
+        let folder = tempfile::tempdir().unwrap();
         let start = async |id: &str| {
-            let builder = Agent::builder(id.parse().unwrap(), &swarm).signal(&server.url());
+            let builder = builder(id, &server.url(), folder.path());
             Arc::new(builder.start().await.unwrap())
         };
         let (ann, bob) = (start("ann").await, start("bob").await);
