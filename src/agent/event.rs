@@ -167,7 +167,7 @@ pub(super) struct Subscribers {
     /// They have a look at messages, and take none.
     watchers: Vec<mpsc::Sender<Item>>,
     /// Messages that came before the first subscriber, and wait for it: bounded as those that a
-    /// subscriber does not take, by the permits of their links. None where they do not wait.
+    /// subscriber does not take, by the permits of their peers. None where they do not wait.
     unclaimed: Option<Vec<Item>>,
 }
 

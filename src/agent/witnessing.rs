@@ -94,8 +94,9 @@ impl Core {
             open(journal).break_off();
         }
         tracing::error!(agent = %self.me, reason = %why, "{what}");
-        self.leaving = None;
-        self.begin_leaving(what, Duration::ZERO, Some(why));
+        // What fails after that, a journal that is broken off above all, is not why.
+        let first = self.leaving.take().and_then(|leaving| leaving.why);
+        self.begin_leaving(what, Duration::ZERO, Some(first.unwrap_or(why)));
     }
 
     /// Lets out what need not wait.
