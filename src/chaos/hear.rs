@@ -2,28 +2,37 @@
 
 use std::time::{Duration, Instant};
 
+use super::heal::Part;
 use super::process::{Heard, Who};
 use super::run::ChaosError;
-use super::said::{Arrived, Numbered, PeerIs, Said, draft, place_and_number};
+use super::said::{Arrived, Numbered, PeerIs, Said, SignalingIs, draft, place_and_number};
 use super::stage::{Due, Lane, Stage, Traffic};
+use crate::identity::AgentId;
 
 impl Stage<'_> {
     pub(super) async fn hear(&mut self, heard: Heard) -> Result<(), ChaosError> {
         let Heard { life, at, line, .. } = heard;
         match (heard.who, line) {
-            (Who::Server, Some(line)) => self.hear_server(&line),
+            (Who::Server, Some(line)) => self.hear_server(at, &line),
             (Who::Server, None) => {
-                if life == self.server_starts && self.server.is_some() {
-                    self.deaths.push("@signal has ended by itself".into());
-                    self.server = None;
+                let is_alive = self.server.is_some() && !self.is_closing;
+                if life == self.server_starts && is_alive {
+                    self.fail("@signal has ended by itself".into());
+                    self.server_is_gone();
                     self.at(at + PAUSE, Due::Start(Who::Server));
                 }
             }
             (Who::Agent(agent), Some(line)) => {
                 self.note_heard(agent, at);
-                // What is none of these is none of ours.
-                if let Ok(said) = serde_json::from_str(&line) {
-                    self.hear_agent(agent, life, at, said);
+                match serde_json::from_str(&line) {
+                    Ok(said) => self.hear_agent(agent, life, at, said),
+                    // The last line of one that was killed may be half a line.
+                    Err(_) if !self.lives(agent, life) => {}
+                    Err(err) => {
+                        let start: String = line.chars().take(SHOWN).collect();
+                        let id = &self.agents[agent].id;
+                        self.fail(format!("{id} says what cannot be read ({err}): {start}"));
+                    }
                 }
             }
             (Who::Agent(agent), None) => self.ended(agent, life, at),
@@ -31,10 +40,11 @@ impl Stage<'_> {
         Ok(())
     }
 
-    fn hear_server(&mut self, line: &str) {
+    fn hear_server(&mut self, at: Instant, line: &str) {
         let address = line.strip_prefix("listening on ws://");
         if let Some(address) = address.and_then(|text| text.parse().ok()) {
             self.server_at = Some(address);
+            self.server_since = Some(at);
             for fault in std::mem::take(&mut self.server_ends) {
                 self.over(fault);
             }
@@ -43,12 +53,21 @@ impl Stage<'_> {
 
     fn hear_agent(&mut self, agent: usize, life: u32, at: Instant, said: Said) {
         match said {
-            Said::Ready => {
+            Said::Ready if self.lives(agent, life) => {
                 self.agents[agent].ready = true;
+                self.registered(agent, at);
                 for fault in std::mem::take(&mut self.agents[agent].ends) {
                     self.over(fault);
                 }
             }
+            Said::Signaling { state } if self.lives(agent, life) => match state {
+                SignalingIs::Back => self.registered(agent, at),
+                SignalingIs::Lost => {
+                    self.registered.remove(&agent);
+                    self.note_signaling_lost();
+                }
+            },
+            Said::Ready | Said::Signaling { .. } => {}
             Said::Sent { id } => {
                 if let Some((to, number)) = place_and_number(&id) {
                     self.ledger.accepted(&(agent, to), number);
@@ -67,13 +86,18 @@ impl Stage<'_> {
                     "{}: {id} refused by {peer}: {reason}",
                     self.agents[agent].id
                 );
-                self.deaths.push(id);
+                self.fail(id);
             }
-            Said::Error { line, message } => self.hear_error(agent, life, line, &message),
+            // One that waits for a slow receiver goes out later.
+            Said::Error { waits: true, .. } | Said::Error { line: None, .. } => {}
+            Said::Error { line: Some(n), .. } => {
+                if let Some((to, number)) = self.agents[agent].drafts.remove(&(life, n)) {
+                    self.ledger.refused(&(agent, to), number);
+                }
+            }
             Said::Message { message } => self.arrived(agent, at, message),
             Said::Peer { peer, state } => {
-                let place = self.agents.iter().position(|actor| actor.id == peer);
-                if let Some(peer) = place.filter(|_| life == self.agents[agent].life) {
+                if let Some(peer) = self.place_of(&peer).filter(|_| self.lives(agent, life)) {
                     self.hear_peer(agent, peer, state);
                 }
             }
@@ -82,20 +106,25 @@ impl Stage<'_> {
         }
     }
 
-    fn hear_error(&mut self, agent: usize, life: u32, line: Option<u64>, message: &str) {
-        let Some(line) = line else {
-            if message.contains("signaling server") {
-                self.note_signaling_lost(agent);
-            }
-            return;
-        };
-        // One that waits for a slow receiver is told of, and goes out later.
-        if message.contains("waits") {
-            return;
-        }
-        if let Some((to, number)) = self.agents[agent].drafts.remove(&(life, line)) {
-            self.ledger.refused(&(agent, to), number);
-        }
+    /// An agent is registered, from now on if it was not.
+    fn registered(&mut self, agent: usize, at: Instant) {
+        self.registered.insert(agent);
+        self.works(Part::Registration(agent), 0, at);
+    }
+
+    fn works(&mut self, part: Part, number: u64, at: Instant) {
+        let at = at.saturating_duration_since(self.begun);
+        self.healing.works(&part, number, at);
+    }
+
+    /// Whether this life of an agent is the present one, and nobody has ended it.
+    fn lives(&self, agent: usize, life: u32) -> bool {
+        let actor = &self.agents[agent];
+        actor.life == life && actor.process.is_some()
+    }
+
+    fn place_of(&self, id: &AgentId) -> Option<usize> {
+        self.agents.iter().position(|actor| actor.id == *id)
     }
 
     fn hear_peer(&mut self, agent: usize, peer: usize, state: PeerIs) {
@@ -105,24 +134,29 @@ impl Stage<'_> {
                 self.up.insert((agent, peer));
             }
             PeerIs::Down => {
-                // The first end to say so.
-                if self.up.remove(&(agent, peer)) && self.up.contains(&(peer, agent)) {
-                    self.went_down += 1;
-                }
+                self.link_end_is_down(agent, peer);
             }
             PeerIs::Other => {}
         }
     }
 
+    /// An agent says that its link with a peer is down, or says nothing any more.
+    fn link_end_is_down(&mut self, agent: usize, peer: usize) {
+        // The first end counts.
+        if self.up.remove(&(agent, peer)) && self.up.contains(&(peer, agent)) {
+            self.went_down += 1;
+        }
+    }
+
     fn arrived(&mut self, agent: usize, at: Instant, message: Arrived) {
-        let place = self.agents.iter().position(|a| a.id == message.source);
-        let Some(from) = place else {
+        let Some(from) = self.place_of(&message.source) else {
+            let (id, source) = (&self.agents[agent].id, message.source);
+            self.fail(format!("{id} was given a message of {source}, a stranger"));
             return;
         };
         let (lane, payload) = ((from, agent), message.payload);
         self.ledger.delivered(&lane, payload.n);
-        self.healing
-            .delivered(&lane, payload.n, at.saturating_duration_since(self.begun));
+        self.works(Part::Lane(from, agent), payload.n, at);
         self.note_delivered(from, message.timestamp);
         if payload.ask {
             self.send(
@@ -140,32 +174,45 @@ impl Stage<'_> {
         }
     }
 
+    /// The output of a life of an agent has ended.
     fn ended(&mut self, agent: usize, life: u32, at: Instant) {
-        self.ledger.died(|lane: &Lane| lane.0 == agent);
-        let actor = &mut self.agents[agent];
-        actor.drafts.retain(|(of, _), _| *of != life);
-        if actor.life != life {
+        // One that leaves at the end of the run was waited for: it had time to answer.
+        if !self.is_closing {
+            let ledger = &mut self.ledger;
+            self.agents[agent].drafts.retain(|(of, _), (to, number)| {
+                if *of == life {
+                    ledger.doubted(&(agent, *to), *number);
+                }
+                *of != life
+            });
+        }
+        if self.agents[agent].life != life {
             return;
         }
+        self.registered.remove(&agent);
         for peer in 0..self.agents.len() {
-            self.up.remove(&(agent, peer));
+            self.link_end_is_down(agent, peer);
         }
         let actor = &mut self.agents[agent];
-        if std::mem::replace(&mut actor.may_end, true) {
+        actor.is_silent = true;
+        if self.is_closing {
             return;
         }
-        // One that cannot register while the server is away is started again, as a supervisor would.
-        if actor.ready {
-            let how = actor.process.as_mut().and_then(|process| process.ended());
+        let Some(mut process) = actor.process.take() else {
+            return; // It was killed.
+        };
+        let (is_ready, born) = (actor.ready, actor.born);
+        // One that could not register since the server was away is started again, as a supervisor
+        // would. For any other end there is no reason.
+        let was_there = self.server_since.is_some_and(|since| since <= born);
+        if is_ready || was_there {
+            let how = process.ended();
             let how = how.map_or_else(|| "its output closed".into(), |how| how.to_string());
-            let log = self.place.log(self.agents[agent].id.as_str());
             let id = &self.agents[agent].id;
-            self.deaths.push(format!(
-                "{id} has ended by itself ({how}): see {}",
-                log.display()
-            ));
+            let log = self.place.log(id.as_str());
+            let log = log.display();
+            self.fail(format!("{id} has ended by itself ({how}): see {log}"));
         }
-        self.agents[agent].process = None;
         self.at(at + PAUSE, Due::Start(Who::Agent(agent)));
     }
 
@@ -194,11 +241,8 @@ impl Stage<'_> {
         message.fill = "x".repeat(self.scenario.traffic.payload);
         let line = draft(&self.agents[lane.1].id, lane.1, &message);
         let actor = &mut self.agents[lane.0];
-        let written = actor
-            .process
-            .as_mut()
-            .and_then(|process| process.write(line));
-        if let Some(line) = written {
+        let written = actor.process.as_mut().map(|process| process.write(line));
+        if let Some(Ok(line)) = written {
             self.ledger.offer(&lane);
             actor.drafts.insert((actor.life, line), (lane.1, message.n));
             if message.ask {
@@ -212,3 +256,5 @@ impl Stage<'_> {
 const UNANSWERED: usize = 64;
 /// Before a process that has ended by itself is started again.
 const PAUSE: Duration = Duration::from_millis(500);
+/// Characters of a line that are shown.
+const SHOWN: usize = 100;

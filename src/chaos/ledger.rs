@@ -2,8 +2,8 @@
 //!
 //! Per ordered pair of agents messages are numbered from 1. One *offered* was written to the sender's
 //! pipe; one *accepted* is one whose `sent` came back. What was offered to a process that died before
-//! it answered is *doubtful*: it may arrive once, or never. Whatever arrives must arrive once, and
-//! after all that was offered before it.
+//! it answered is *doubtful*: it may arrive once, or never; what one that lives never answers is
+//! *unanswered*. Whatever arrives must arrive once, and after all that was offered before it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -63,6 +63,8 @@ pub struct Sums {
     pub out_of_order: u64,
     /// Offered to a process that died before it said whether it was accepted, and not delivered.
     pub doubtful: u64,
+    /// Offered to a process that lives and has not said what became of it, and not delivered.
+    pub unanswered: u64,
     /// Not accepted, as the sender said.
     pub refused: u64,
     /// Delivered though never accepted, or never even offered.
@@ -93,11 +95,9 @@ impl<K: Ord + Clone> Ledger<K> {
         self.lanes.get(lane).map_or(0, |lane| lane.offered) + 1
     }
 
-    /// How many were offered and not answered for, by pairs that `of` chooses.
-    pub fn unanswered(&self, of: impl Fn(&K) -> bool) -> usize {
-        let lanes = self.lanes.iter().filter(|(lane, _)| of(lane));
-        let open = lanes.flat_map(|(_, lane)| lane.open.values());
-        open.filter(|state| **state == State::Offered).count()
+    /// How many were offered and not answered for.
+    pub fn unanswered(&self) -> u64 {
+        self.count(State::Offered)
     }
 
     /// The sender has accepted it.
@@ -148,15 +148,9 @@ impl<K: Ord + Clone> Ledger<K> {
         lane.again.clear();
     }
 
-    /// A process has died: what it did not answer for is doubtful.
-    pub fn died(&mut self, of: impl Fn(&K) -> bool) {
-        for (_, lane) in self.lanes.iter_mut().filter(|(lane, _)| of(lane)) {
-            for state in lane.open.values_mut() {
-                if *state == State::Offered {
-                    *state = State::Doubtful;
-                }
-            }
-        }
+    /// The sender has died before it answered for it.
+    pub fn doubted(&mut self, lane: &K, number: u64) {
+        self.turn(lane, number, State::Offered, State::Doubtful);
     }
 
     /// It has arrived.
@@ -192,9 +186,7 @@ impl<K: Ord + Clone> Ledger<K> {
 
     /// All of them together, as if the run ended now.
     pub fn sums(&self) -> Sums {
-        let count = |wanted: State| {
-            self.sums_of(|lane| lane.open.values().filter(|s| **s == wanted).count() as u64)
-        };
+        let count = |state| self.count(state);
         Sums {
             sent: self.sums_of(|lane| lane.sums.sent),
             delivered: self.sums_of(|lane| lane.sums.delivered),
@@ -203,7 +195,8 @@ impl<K: Ord + Clone> Ledger<K> {
             unasked: self.sums_of(|lane| lane.sums.unasked),
             lost: self.sums_of(Lane::lost),
             given_back: count(State::GivenBack),
-            doubtful: count(State::Doubtful) + count(State::Offered),
+            doubtful: count(State::Doubtful),
+            unanswered: count(State::Offered),
             refused: count(State::Refused),
             forgiven: count(State::Forgiven),
         }
@@ -221,6 +214,11 @@ impl<K: Ord + Clone> Ledger<K> {
         lanes
             .filter_map(|(key, lane)| Some((key.clone(), lane.lost(), first(lane)?)))
             .collect()
+    }
+
+    fn count(&self, wanted: State) -> u64 {
+        let is_wanted = |state: &&State| **state == wanted;
+        self.sums_of(|lane| lane.open.values().filter(is_wanted).count() as u64)
     }
 
     fn sums_of(&self, count: impl Fn(&Lane) -> u64) -> u64 {
@@ -255,6 +253,7 @@ impl Sums {
         self.doubled += more.doubled;
         self.out_of_order += more.out_of_order;
         self.doubtful += more.doubtful;
+        self.unanswered += more.unanswered;
         self.refused += more.refused;
         self.unasked += more.unasked;
         self.forgiven += more.forgiven;
@@ -284,7 +283,7 @@ mod tests {
     #[test]
     fn what_is_accepted_and_arrives_once_is_nobodys_concern_any_more() {
         let mut ledger = offered(3);
-        assert_eq!(ledger.unanswered(|_| true), 3);
+        assert_eq!(ledger.unanswered(), 3);
         for n in 1..=3 {
             ledger.accepted(&'a', n);
             assert_eq!(ledger.awaited(), 1);
@@ -316,14 +315,24 @@ mod tests {
     fn what_a_dead_process_did_not_answer_for_may_arrive_once_or_never() {
         let mut ledger = offered(3);
         ledger.accepted(&'a', 1);
-        ledger.died(|_| true);
+        (1..=3).for_each(|n| ledger.doubted(&'a', n));
         ledger.delivered(&'a', 1);
         ledger.delivered(&'a', 2);
         let sums = ledger.sums();
         assert_eq!((sums.sent, sums.delivered, sums.lost), (1, 2, 0));
         assert_eq!((sums.doubtful, sums.doubled), (1, 0));
+        assert_eq!(sums.unanswered, 0);
         ledger.delivered(&'a', 2);
         assert_eq!(ledger.sums().doubled, 1);
+    }
+
+    #[test]
+    fn what_a_process_that_lives_does_not_answer_for_is_not_in_doubt() {
+        let mut ledger = offered(2);
+        ledger.accepted(&'a', 1);
+        let sums = ledger.sums();
+        assert_eq!((sums.unanswered, sums.doubtful, sums.lost), (1, 0, 1));
+        assert_eq!(ledger.unanswered(), 1);
     }
 
     #[test]

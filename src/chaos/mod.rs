@@ -10,6 +10,7 @@
 //! Pure, and told of time: the plan of faults from a seed, the ledger, and how long a fault took to
 //! heal. Whatever is claimed of a fault was seen: one that did not take place fails the run.
 
+mod account;
 mod conditions;
 mod heal;
 mod hear;

@@ -13,6 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::timeout;
 
 /// Which process of a run.
@@ -33,6 +34,15 @@ pub(super) struct Heard {
     pub(super) at: Instant,
     /// None at the end of its standard output.
     pub(super) line: Option<String>,
+}
+
+/// Why a line was not written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unwritten {
+    /// The process takes no more, or has ended.
+    Gone,
+    /// It reads nothing, and as many wait for it as may.
+    Full,
 }
 
 /// A process that runs, or is stopped.
@@ -74,11 +84,15 @@ impl Process {
         })
     }
 
-    /// Writes a line to its standard input; its number, or none if there is no place for it.
-    pub(super) fn write(&mut self, line: String) -> Option<u64> {
-        self.input.as_ref()?.try_send(line).ok()?;
+    /// Writes a line to its standard input; its number.
+    pub(super) fn write(&mut self, line: String) -> Result<u64, Unwritten> {
+        let input = self.input.as_ref().ok_or(Unwritten::Gone)?;
+        input.try_send(line).map_err(|err| match err {
+            TrySendError::Full(_) => Unwritten::Full,
+            TrySendError::Closed(_) => Unwritten::Gone,
+        })?;
         self.written += 1;
-        Some(self.written)
+        Ok(self.written)
     }
 
     /// Stops it (SIGSTOP).
@@ -114,19 +128,28 @@ impl Process {
         self.child.try_wait().ok().flatten()
     }
 
-    /// Ends its input and waits for it to end, then kills it.
-    pub(super) async fn end(mut self, patience: Duration) {
+    /// Ends its input, at which an agent leaves.
+    pub(super) fn close(&mut self) {
         self.input = None;
         let _ = self.thaw();
-        if timeout(patience, self.child.wait()).await.is_err() {
-            let _ = self.kill().await;
+    }
+
+    /// Waits for its end, and kills it if that does not come; how it ended by itself.
+    pub(super) async fn end(mut self, patience: Duration) -> Option<ExitStatus> {
+        self.close();
+        match timeout(patience, self.child.wait()).await {
+            Ok(status) => status.ok(),
+            Err(_) => {
+                let _ = self.kill().await;
+                None
+            }
         }
     }
 
     /// Ends one that does not listen (SIGTERM).
-    pub(super) async fn terminate(self, patience: Duration) {
+    pub(super) async fn terminate(self, patience: Duration) -> Option<ExitStatus> {
         let _ = kill_process(self.pid, Signal::TERM);
-        self.end(patience).await;
+        self.end(patience).await
     }
 
     /// Its memory in KiB; 0 where `/proc` does not tell.
@@ -190,7 +213,7 @@ mod tests {
     #[tokio::test]
     async fn a_process_is_stopped_goes_on_and_is_killed_for_certain() {
         let (mut process, mut heard) = start("while read line; do echo got $line; done");
-        assert_eq!(process.write("one\n".into()), Some(1));
+        assert_eq!(process.write("one\n".into()), Ok(1));
         let said = heard.recv().await.unwrap();
         assert_eq!(said.line.as_deref(), Some("got one"));
         assert!(!process.is_frozen());
@@ -198,7 +221,7 @@ mod tests {
         while !process.is_frozen() {
             tokio::task::yield_now().await;
         }
-        assert_eq!(process.write("two\n".into()), Some(2));
+        assert_eq!(process.write("two\n".into()), Ok(2));
         process.thaw().unwrap();
         assert_eq!(heard.recv().await.unwrap().line.as_deref(), Some("got two"));
         assert!(process.resident_kib() > 0);
@@ -210,7 +233,8 @@ mod tests {
     #[tokio::test]
     async fn the_end_of_its_input_ends_it() {
         let (process, mut heard) = start("cat >&2; echo done");
-        process.end(Duration::from_secs(60)).await;
+        let status = process.end(Duration::from_secs(60)).await;
+        assert!(status.unwrap().success());
         assert_eq!(heard.recv().await.unwrap().line.as_deref(), Some("done"));
     }
 

@@ -75,7 +75,7 @@ impl Record {
                 false => "not stopped, as the kernel says".into(),
             },
             Kind::Signaling => match self.by_kernel {
-                true => format!("connections refused; {n} signs of it seen by agents or us"),
+                true => format!("connections refused; {n} agents noticed"),
                 false => "the server was not gone".into(),
             },
             Kind::Clock => format!("{n} messages with a time that is off"),

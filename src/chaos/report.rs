@@ -51,8 +51,6 @@ pub struct FaultRow {
     pub healed: usize,
     /// How long that took.
     pub heal_ms: HealMs,
-    #[serde(skip)]
-    pub(super) took: Vec<Duration>,
 }
 
 /// Times to heal, in milliseconds; all zero of none.

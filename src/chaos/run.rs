@@ -1,17 +1,14 @@
 //! A run from start to report.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::heal::Healing;
+use super::account;
 use super::plan::plan;
 use super::record::Record;
-use super::report::{
-    FaultLine, FaultRow, HealMs, LinkSums, Name, ProcessRow, Report, RungRow, millis,
-};
+use super::report::{Report, RungRow, millis};
 use super::said::Order;
 use super::scenario::Scenario;
 use super::stage::{Due, Stage, Traffic};
@@ -47,10 +44,12 @@ pub enum ChaosError {
         source: io::Error,
     },
     /// A process cannot be started.
-    #[error("the process of {process} cannot be started: {source}")]
+    #[error("the process of {process} cannot be started ({source}): is {program} this program, and may it be run?", program = .program.display())]
     Start {
         /// Which.
         process: String,
+        /// What was run.
+        program: PathBuf,
         /// What the operating system said.
         source: io::Error,
     },
@@ -100,7 +99,7 @@ async fn weather(scenario: &Scenario, options: &Options) -> Result<Report, Chaos
         .await?
     {
         let (up, expected) = (stage.links_up(), stage.lanes.len() / 2);
-        stage.close().await;
+        stage.close().await?;
         return Err(ChaosError::NotFormed {
             up,
             expected,
@@ -121,113 +120,27 @@ async fn weather(scenario: &Scenario, options: &Options) -> Result<Report, Chaos
     options.progress.step("messages flow");
     stage.until(now + length, |_| false).await?;
     options.progress.step("faults heal");
-    let healed = |stage: &Stage<'_>| Healing::are_healed(&stage.healing) && stage.is_linked();
+    let healed = |stage: &Stage<'_>| {
+        stage.healing.are_healed() && stage.is_linked() && stage.is_registered()
+    };
     stage.until(Instant::now() + HEALING, healed).await?;
     settle(&mut stage).await?;
-    let report = told(&mut stage, length);
+    let links = account::links(&stage);
+    account::judge_agents(&mut stage);
     options.progress.step("the agents leave");
-    stage.close().await;
-    Ok(report)
+    stage.close().await?;
+    Ok(account::told(&mut stage, length, links))
 }
 
 /// Nothing more is sent, and what is under way arrives.
 async fn settle(stage: &mut Stage<'_>) -> Result<(), ChaosError> {
     stage.traffic = Traffic::None;
     stage.options.progress.step("the last messages arrive");
-    let is_done =
-        |stage: &Stage<'_>| stage.ledger.awaited() == 0 && stage.ledger.unanswered(|_| true) == 0;
+    let is_done = |stage: &Stage<'_>| stage.ledger.awaited() == 0 && stage.ledger.unanswered() == 0;
     stage.until(Instant::now() + ARRIVING, is_done).await?;
     // One that comes twice may come a little later.
     stage.until(Instant::now() + LATE, |_| false).await?;
     Ok(())
-}
-
-fn told(stage: &mut Stage<'_>, length: Duration) -> Report {
-    stage.settle_evidence();
-    let scenario = stage.scenario;
-    let mut rows = BTreeMap::<String, FaultRow>::new();
-    let mut log = Vec::new();
-    let (began, mut all) = (stage.begun, Vec::new());
-    for (n, record) in stage.records.iter().enumerate() {
-        let since = |at: Option<Instant>| at.map(|at| at.saturating_duration_since(began));
-        let (at, ended) = (since(record.began), since(record.ended));
-        let (kind, took) = (record.fault.what.kind(), stage.healing.took(n));
-        let row = rows.entry(kind.as_str().into()).or_default();
-        row.count += 1;
-        row.took_place += usize::from(record.took_place());
-        row.healed += usize::from(took.is_some());
-        row.took.extend(took);
-        all.extend(took);
-        let at = at.unwrap_or(record.fault.at);
-        let lasted = ended.unwrap_or(length).saturating_sub(at);
-        log.push(FaultLine {
-            at_ms: millis(at),
-            lasted_ms: millis(lasted),
-            what: record.fault.what.to_string(),
-            kind,
-            took_place: record.took_place(),
-            seen: record.evidence(),
-            heal_ms: took.map(millis),
-            delivered_meanwhile: record.delivered,
-        });
-    }
-    for row in rows.values_mut() {
-        row.heal_ms = HealMs::of(std::mem::take(&mut row.took));
-    }
-    let mark = MARK.min(length / 5);
-    let agents = stage.agents.iter().map(|actor| {
-        let name = Name::Agent(actor.id.clone());
-        ProcessRow::new(&name, actor.life, &actor.rss, mark, actor.born)
-    });
-    let mut processes: Vec<_> = agents.collect();
-    let (starts, born) = (stage.server_starts, stage.server_born);
-    let server = ProcessRow::new(&Name::Signal, starts, &stage.server_rss, mark, born);
-    processes.push(server);
-    let mut failures = stage.deaths.clone();
-    let waiting = |n: usize| {
-        let lanes = stage.healing.open(n).into_iter().take(MANY);
-        let named =
-            lanes.map(|(from, to)| format!("{} → {}", stage.agents[from].id, stage.agents[to].id));
-        named.collect::<Vec<_>>().join(", ")
-    };
-    let unhealed = (0..stage.records.len()).filter(|n| stage.healing.took(*n).is_none());
-    failures.extend(unhealed.map(|n| {
-        let record = &stage.records[n];
-        format!(
-            "not healed: {} at {} ms, still no message {}",
-            record.fault.what,
-            millis(record.fault.at),
-            waiting(n)
-        )
-    }));
-    for ((from, to), count, first) in stage.ledger.losses().into_iter().take(MANY) {
-        let (from, to) = (&stage.agents[from].id, &stage.agents[to].id);
-        failures.push(format!(
-            "{count} lost from {from} to {to}, {first} the first"
-        ));
-    }
-    Report {
-        chaos: scenario.name.clone(),
-        seed: stage.options.seed,
-        seconds: length.as_secs_f64(),
-        messages: stage.ledger.sums(),
-        faults: rows,
-        heal_ms: HealMs::of(all),
-        log,
-        links: links(stage),
-        processes,
-        ladder: Vec::new(),
-        failures,
-        ok: false,
-    }
-}
-
-fn links(stage: &Stage<'_>) -> LinkSums {
-    LinkSums {
-        expected: stage.lanes.len() / 2,
-        up: stage.links_up(),
-        went_down: stage.went_down,
-    }
 }
 
 /// A swarm for each rung, one after the other.
@@ -251,17 +164,18 @@ async fn climb(scenario: &Scenario, options: &Options) -> Result<Report, ChaosEr
         for agent in 0..stage.agents.len() {
             stage.order(agent, &Order::Vitals(u64::MAX));
         }
-        stage.until(Instant::now() + LATE, |_| false).await?;
-        let rung = told(&mut stage, length);
+        let links = account::links(&stage);
+        account::judge_agents(&mut stage);
+        stage.close().await?;
+        let rung = account::told(&mut stage, length, links);
         let row = RungRow {
             rung: name.clone(),
-            links: links(&stage),
+            links,
             setup_ms: formed.then_some(millis(setup)),
             rtt_us: stage.round_trips.percentiles(),
             messages: stage.ledger.sums(),
             struck: stage.struck,
         };
-        stage.close().await;
         let report = report.get_or_insert(Report {
             processes: Vec::new(),
             failures: Vec::new(),
@@ -297,9 +211,5 @@ const FORMING: Duration = Duration::from_secs(60);
 const HEALING: Duration = Duration::from_secs(60);
 /// For messages that are under way.
 const ARRIVING: Duration = Duration::from_secs(60);
-/// For what comes although everything has come.
-const LATE: Duration = Duration::from_millis(500);
-/// Where memory has settled: two minutes, of short runs a fifth.
-const MARK: Duration = Duration::from_secs(120);
-/// Pairs whose losses are named.
-const MANY: usize = 10;
+/// For what comes although everything has come. What comes later, while the agents leave, counts too.
+const LATE: Duration = Duration::from_secs(2);

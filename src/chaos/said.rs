@@ -31,9 +31,14 @@ pub(super) enum Said {
         peer: AgentId,
         reason: String,
     },
+    Signaling {
+        state: SignalingIs,
+    },
     Error {
         line: Option<u64>,
-        message: String,
+        /// Nothing is wrong with the draft of that line: it goes out later.
+        #[serde(default)]
+        waits: bool,
     },
     Vitals(Vitals),
     #[serde(other)]
@@ -47,6 +52,13 @@ pub(super) enum PeerIs {
     Down,
     #[serde(other)]
     Other,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum SignalingIs {
+    Lost,
+    Back,
 }
 
 /// The part of a message that a run looks at.
@@ -186,7 +198,13 @@ mod tests {
         };
         assert_eq!(state, PeerIs::Down);
         let error = read(r#"{"event":"error","message":"x"}"#);
-        assert!(matches!(error, Said::Error { line: None, .. }));
+        let is_refused = |said| matches!(said, Said::Error { waits: false, .. });
+        assert!(is_refused(error));
+        let waits = r#"{"event":"error","line":3,"waits":true,"message":"x"}"#;
+        assert!(!is_refused(read(waits)));
+        let back = read(r#"{"event":"signaling","state":"back"}"#);
+        let state = SignalingIs::Back;
+        assert!(matches!(back, Said::Signaling { state: said } if said == state));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
@@ -18,7 +18,7 @@ use super::conditions::Conditions;
 use super::heal::Healing;
 use super::ledger::Ledger;
 use super::place::Place;
-use super::process::{Heard, Process, Who};
+use super::process::{Heard, Process, Unwritten, Who};
 use super::record::Record;
 use super::run::{ChaosError, Options};
 use super::said::Order;
@@ -37,18 +37,22 @@ pub(super) struct Stage<'a> {
     pub(super) agents: Vec<Actor>,
     pub(super) server: Option<Process>,
     pub(super) server_starts: u32,
+    /// Since when it listens; none while it does not.
+    pub(super) server_since: Option<Instant>,
     /// Once it was heard for the first time: it comes back at the same address.
     pub(super) server_at: Option<SocketAddr>,
     pub(super) server_rss: Vec<(Duration, u64)>,
-    pub(super) server_born: Duration,
+    pub(super) server_born: Instant,
     /// Faults that end when the server is back.
     pub(super) server_ends: Vec<usize>,
     pub(super) lanes: Vec<Lane>,
     /// Who says that the link with whom is up.
     pub(super) up: BTreeSet<Lane>,
     pub(super) went_down: u64,
+    /// The agents that are registered, as far as was heard.
+    pub(super) registered: BTreeSet<usize>,
     pub(super) ledger: Ledger<Lane>,
-    pub(super) healing: Healing<Lane>,
+    pub(super) healing: Healing,
     pub(super) records: Vec<Record>,
     /// What every path is like instead of what the scenario says.
     pub(super) rung: Option<Conditions>,
@@ -59,7 +63,10 @@ pub(super) struct Stage<'a> {
     pub(super) struck: u64,
     /// How often conditions were told.
     turn: u64,
-    pub(super) deaths: Vec<String>,
+    /// What must not be, as it was seen.
+    pub(super) failures: Vec<String>,
+    /// All processes are to end.
+    pub(super) is_closing: bool,
     /// When the faults' time began.
     pub(super) begun: Instant,
     due: BTreeMap<(Instant, u64), Due>,
@@ -85,9 +92,9 @@ pub(super) struct Actor {
     pub(super) life: u32,
     pub(super) ready: bool,
     /// When this life began.
-    pub(super) born: Duration,
-    /// Its end is expected, or has been dealt with.
-    pub(super) may_end: bool,
+    pub(super) born: Instant,
+    /// Nothing more comes from this life.
+    pub(super) is_silent: bool,
     /// Faults that end when it is ready.
     pub(super) ends: Vec<usize>,
     /// Drafts that were not answered for, by the line they stood on.
@@ -132,14 +139,16 @@ impl<'a> Stage<'a> {
             lanes: lanes.collect(),
             server: None,
             server_starts: 0,
+            server_since: None,
             server_at: None,
             server_rss: Vec::new(),
-            server_born: Duration::ZERO,
+            server_born: Instant::now(),
             server_ends: Vec::new(),
             up: BTreeSet::new(),
             went_down: 0,
+            registered: BTreeSet::new(),
             ledger: Ledger::new(),
-            healing: Healing::new(),
+            healing: Healing::default(),
             records: Vec::new(),
             rung,
             traffic: Traffic::None,
@@ -147,7 +156,8 @@ impl<'a> Stage<'a> {
             round_trips: Latencies::new(),
             struck: 0,
             turn: 0,
-            deaths: Vec::new(),
+            failures: Vec::new(),
+            is_closing: false,
             begun: Instant::now(),
             due: BTreeMap::new(),
             scenario,
@@ -192,6 +202,19 @@ impl<'a> Stage<'a> {
             lane.0 < lane.1 && self.up.contains(lane) && self.up.contains(&(lane.1, lane.0))
         };
         self.lanes.iter().filter(both).count()
+    }
+
+    /// Whether every agent is registered at the server.
+    pub(super) fn is_registered(&self) -> bool {
+        self.registered.len() == self.agents.len()
+    }
+
+    /// Something is as it must not be.
+    pub(super) fn fail(&mut self, what: String) {
+        tracing::warn!("{what}");
+        if self.failures.len() < FAILURES {
+            self.failures.push(what);
+        }
     }
 
     pub(super) fn at(&mut self, at: Instant, due: Due) {
@@ -277,7 +300,7 @@ impl<'a> Stage<'a> {
             .arg("--witness")
             .arg(self.place.folder.join("witness"));
         self.server_starts += 1;
-        self.server_born = self.elapsed();
+        self.server_born = Instant::now();
         let (who, log) = ((Who::Server, self.server_starts), self.place.log("@signal"));
         let started = Process::start(command, who, &log, self.hearing.clone());
         self.server = Some(started.map_err(|source| self.not_started("@signal", source))?);
@@ -300,10 +323,9 @@ impl<'a> Stage<'a> {
                 .arg("--outbox")
                 .arg(self.place.folder.join("outbox"));
         }
-        let born = self.elapsed();
         let actor = &mut self.agents[agent];
         actor.life += 1;
-        (actor.ready, actor.may_end, actor.born) = (false, false, born);
+        (actor.ready, actor.is_silent, actor.born) = (false, false, Instant::now());
         actor.told.clear();
         let (who, log) = (Who::Agent(agent), self.place.log(id.as_str()));
         let who = (who, self.agents[agent].life);
@@ -315,6 +337,13 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
+    /// There is no server, and so nobody is registered, whoever has noticed.
+    pub(super) fn server_is_gone(&mut self) {
+        self.server = None;
+        self.server_since = None;
+        self.registered.clear();
+    }
+
     fn command(&self, verb: &str) -> Command {
         let mut command = Command::new(&self.options.program);
         command.args(&self.options.globals).arg(verb);
@@ -324,32 +353,57 @@ impl<'a> Stage<'a> {
     fn not_started(&self, name: &str, source: io::Error) -> ChaosError {
         ChaosError::Start {
             process: name.into(),
+            program: self.options.program.clone(),
             source,
         }
     }
 
-    /// Ends all processes.
-    pub(super) async fn close(&mut self) {
-        let agents = self.agents.iter_mut().filter_map(|a| a.process.take());
-        let ends = agents.map(|process| process.end(LEAVING));
-        let ends = futures_util::future::join_all(ends);
-        // What they say meanwhile is heard, or they would wait to be.
-        let heard = async { while self.heard.recv().await.is_some() {} };
-        tokio::select! {
-            _ = ends => {}
-            () = heard => {}
+    /// Ends all processes, and hears them to their end. One that does not end well is a failure.
+    pub(super) async fn close(&mut self) -> Result<(), ChaosError> {
+        self.is_closing = true;
+        self.traffic = Traffic::None;
+        self.due.clear();
+        for process in self.agents.iter_mut().filter_map(|a| a.process.as_mut()) {
+            process.close();
+        }
+        let are_silent = |stage: &Self| stage.agents.iter().all(|actor| actor.is_silent);
+        self.until(Instant::now() + LEAVING, are_silent).await?;
+        for agent in 0..self.agents.len() {
+            if let Some(process) = self.agents[agent].process.take() {
+                let how = process.end(REAPED).await;
+                self.judge_end(self.agents[agent].id.to_string(), how);
+            }
         }
         if let Some(server) = self.server.take() {
-            server.terminate(LEAVING).await;
+            let how = server.terminate(LEAVING).await;
+            self.judge_end("@signal".into(), how);
         }
+        Ok(())
+    }
+
+    fn judge_end(&mut self, name: String, how: Option<ExitStatus>) {
+        let how = match how {
+            Some(how) if how.success() => return,
+            Some(how) => format!("ended with {how}"),
+            None => format!("did not end within {} s and was killed", LEAVING.as_secs()),
+        };
+        let log = self.place.log(&name);
+        self.fail(format!(
+            "told to leave, {name} {how}: see {}",
+            log.display()
+        ));
     }
 
     // What they are told.
 
     /// Writes an order; none is held up by drafts.
     pub(super) fn order(&mut self, agent: usize, order: &Order) {
-        if let Some(process) = &mut self.agents[agent].process {
-            process.write(order.line());
+        let Some(process) = &mut self.agents[agent].process else {
+            return; // One that starts is told how its paths are.
+        };
+        if process.write(order.line()) == Err(Unwritten::Full) {
+            let id = &self.agents[agent].id;
+            self.fail(format!("{id} reads nothing: an order to it is lost"));
         }
     }
 
@@ -393,8 +447,8 @@ impl Actor {
             process: None,
             life: 0,
             ready: false,
-            born: Duration::ZERO,
-            may_end: true,
+            born: Instant::now(),
+            is_silent: true,
             ends: Vec::new(),
             drafts: BTreeMap::new(),
             told: BTreeMap::new(),
@@ -409,5 +463,9 @@ const HEARD: usize = 65_536;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// For a process to leave; then it is killed.
 const LEAVING: Duration = Duration::from_secs(20);
+/// For the end of a process whose output has ended.
+const REAPED: Duration = Duration::from_secs(5);
+/// Failures that are told.
+const FAILURES: usize = 100;
 /// Often enough to see a trend in a minute, seldom enough to cost nothing.
 const BETWEEN_SAMPLES: Duration = Duration::from_secs(2);

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::heal::Part;
 use super::run::ChaosError;
 use super::said::{Order, Vitals};
 use super::scenario::What;
@@ -17,7 +18,7 @@ impl Stage<'_> {
     /// A fault begins.
     pub(super) async fn begin(&mut self, fault: usize) -> Result<(), ChaosError> {
         let what = self.records[fault].fault.what.clone();
-        let struck = self.lanes_of(&what);
+        let struck = self.parts_of(&what);
         self.options.progress.step(&format!(
             "{:>4} s of {}: {what}",
             self.elapsed().as_secs(),
@@ -31,7 +32,6 @@ impl Stage<'_> {
         match &what {
             What::Kill(agent) => {
                 let actor = &mut self.agents[place(&self.scenario.swarm.ids(), agent)];
-                actor.may_end = true;
                 actor.ready = false;
                 if let Some(mut process) = actor.process.take() {
                     let killed = process.kill().await;
@@ -47,8 +47,8 @@ impl Stage<'_> {
             What::Signaling => {
                 if let Some(mut server) = self.server.take() {
                     let killed = server.kill().await.unwrap_or(false);
+                    self.server_is_gone();
                     self.records[fault].by_kernel = killed && self.is_refused().await;
-                    self.records[fault].seen += u64::from(killed);
                 }
             }
             What::Clock { agent, by_ms } => {
@@ -100,7 +100,27 @@ impl Stage<'_> {
         self.records[fault].ended = Some(Instant::now());
         let at = self.elapsed();
         let ledger = &self.ledger;
-        self.healing.end(fault, at, |lane| ledger.next(lane));
+        self.healing.end(fault, at, |part| match part {
+            Part::Lane(from, to) => ledger.next(&(*from, *to)),
+            Part::Registration(_) => 0,
+        });
+        // Those who are registered already wait for nothing.
+        for agent in &self.registered {
+            self.healing.works(&Part::Registration(*agent), 0, at);
+        }
+    }
+
+    /// What a fault strikes: messages between agents, and registrations.
+    fn parts_of(&self, what: &What) -> Vec<Part> {
+        let lanes = self.lanes_of(what).into_iter();
+        let lanes = lanes.map(|(from, to)| Part::Lane(from, to));
+        let is_struck = |agent: &usize| match what {
+            What::Signaling => true,
+            What::Kill(id) | What::Freeze(id) => self.agents[*agent].id == *id,
+            _ => false,
+        };
+        let agents = (0..self.agents.len()).filter(is_struck);
+        lanes.chain(agents.map(Part::Registration)).collect()
     }
 
     fn lanes_of(&self, what: &What) -> Vec<Lane> {
@@ -200,7 +220,7 @@ impl Stage<'_> {
     }
 
     /// An agent has seen that the server is gone.
-    pub(super) fn note_signaling_lost(&mut self, _agent: usize) {
+    pub(super) fn note_signaling_lost(&mut self) {
         for record in &mut self.records {
             if record.fault.what == What::Signaling && record.is_under_way() {
                 record.seen += 1;

@@ -240,6 +240,7 @@ async fn send_drafts(
             let line = Some(number);
             let error = Line::Error {
                 line,
+                waits: false,
                 message: &message,
             };
             let _ = lines.send(error.to_text().into()).await;
@@ -267,10 +268,12 @@ async fn send(
             let message = &format!(
                 "`{destination}` takes no more messages, since its program does not read or its link is slow: this one waits, and all after it"
             );
-            let line = Some(line);
-            let _ = lines
-                .send(Line::Error { line, message }.to_text().into())
-                .await;
+            let held_up = Line::Error {
+                line: Some(line),
+                waits: true,
+                message,
+            };
+            let _ = lines.send(held_up.to_text().into()).await;
             sending.await
         }
     };

@@ -104,6 +104,7 @@ async fn send_one(
         Err(message) => {
             let error = Line::Error {
                 line: Some(line),
+                waits: false,
                 message: &message,
             };
             let _ = lines.send(error.to_text().into()).await;

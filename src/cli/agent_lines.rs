@@ -83,6 +83,9 @@ pub(super) enum Line<'a> {
     Error {
         #[serde(skip_serializing_if = "Option::is_none")]
         line: Option<u64>,
+        /// Nothing is wrong with the draft of that line: it is held up, and goes out later.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        waits: bool,
         message: &'a str,
     },
 }
@@ -345,6 +348,7 @@ mod tests {
         );
         let line = Line::Error {
             line: Some(3),
+            waits: false,
             message: "x",
         };
         assert_eq!(

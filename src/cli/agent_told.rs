@@ -127,8 +127,12 @@ pub(super) fn settled(id: &str, destination: &Destination, peer: &AgentId, fate:
 }
 
 fn error(message: &str) -> String {
-    let line = None;
-    Line::Error { line, message }.to_text()
+    let line = Line::Error {
+        line: None,
+        waits: false,
+        message,
+    };
+    line.to_text()
 }
 
 /// The ledger, for a moment.

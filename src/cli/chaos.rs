@@ -75,7 +75,9 @@ pub(crate) async fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCod
         progress: Arc::new(bars.clone()),
     };
     let Some(ran) = interrupt.or(run_scenario(&scenario, &options)).await else {
-        return Ok(interrupted(&bars));
+        let ended = interrupted(&bars);
+        eprintln!("what was written so far is in {}", folder.display());
+        return Ok(ended);
     };
     bars.clear();
     // What could not be run, or did not hold, leaves its logs.

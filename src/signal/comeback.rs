@@ -107,10 +107,11 @@ impl Comeback {
 
 /// The longest pause before the first attempt: a server that is only started anew is back by then.
 const FIRST: Duration = Duration::from_millis(500);
-/// The longest pause in the first half minute or so: whoever waits for a new link does not wait long
-/// for a server that is back. One with a crowd before it asks for longer pauses itself.
+/// The longest pause in the first two minutes or so, in which a host has started anew: whoever waits
+/// for a new link does not wait long for a server that is back. One with a crowd before it asks for
+/// longer pauses itself.
 const SOON: Duration = Duration::from_secs(4);
-const SOON_ROUNDS: u32 = 16;
+const SOON_ROUNDS: u32 = 60;
 /// The longest pause that nobody asked for. Ten thousand clients within it are 670 a second.
 const MOST: Duration = Duration::from_secs(15);
 /// The longest that a server may ask for: with what chance adds, a minute.
@@ -157,11 +158,11 @@ mod tests {
 
     #[test]
     fn clients_that_lost_a_server_together_come_back_spread_over_a_span_that_doubles() {
-        for (round, span) in [(0, 500), (1, 1000), (2, 2000), (3, 4000), (15, 4000)] {
+        for (round, span) in [(0, 500), (1, 1000), (2, 2000), (3, 4000), (59, 4000)] {
             let pauses = pauses(round, None, false);
             fill(&pauses, Duration::ZERO, Duration::from_millis(span));
         }
-        fill(&pauses(40, None, false), Duration::ZERO, 15 * SECOND);
+        fill(&pauses(60, None, false), Duration::ZERO, 15 * SECOND);
     }
 
     #[test]

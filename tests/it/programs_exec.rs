@@ -98,6 +98,7 @@ fn who_writes_to_a_program_that_does_not_read_is_held_up_and_loses_nothing() {
     }
     let (told, before) = told.unwrap();
     assert_eq!(told["line"], before + 1);
+    assert_eq!(told["waits"], true, "{told}");
     let text = told["message"].as_str().unwrap();
     assert!(text.contains("`bob` takes no more messages"), "{text}");
     // Now it reads; then all of it goes through, in order.
