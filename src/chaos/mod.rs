@@ -20,6 +20,7 @@ mod plan;
 mod process;
 mod read;
 mod read_faults;
+mod read_paths;
 mod record;
 mod report;
 mod run;
@@ -31,7 +32,7 @@ mod strike;
 
 pub use conditions::{Conditions, RUNGS, Rung};
 pub use ledger::{Ledger, Sums};
-pub use plan::plan;
+pub use plan::{PlanError, plan};
 pub use report::{FaultLine, FaultRow, HealMs, LinkSums, ProcessRow, Report, RungRow};
 pub use run::{ChaosError, Options, run};
 pub use said::{Order, Setting, Struck, Vitals};

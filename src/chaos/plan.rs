@@ -8,26 +8,81 @@ use super::scenario::{Fault, Kind, RandomFaults, Scenario, What};
 use crate::identity::AgentId;
 use crate::link::memory::Chance;
 
+/// Why a run of this length would leave out faults of its scenario.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// A fault of the file ends after the run: the one that ends last.
+    #[error(
+        "found a run of {} and `{what}` at {} that lasts until {}, expected a run in which every fault of the file ends: give it {} or more (`--for`, or `for:` in the file)",
+        written(*length), written(*at), written(*ends), written(*ends)
+    )]
+    TooShort {
+        /// What happens.
+        what: String,
+        /// When it begins,
+        at: Duration,
+        /// and when it ends: the shortest run that has all faults.
+        ends: Duration,
+        /// How long the run is.
+        length: Duration,
+    },
+    /// Chance has drawn no fault, though the file has `random`.
+    #[error(
+        "found no fault that the seed {seed} draws for a run of {}, expected at least one of `random`: give the run {} or more (`--for`, or `for:` in the file), or take another seed",
+        written(*length), written(*enough)
+    )]
+    NoneDrawn {
+        /// What chance started from.
+        seed: u64,
+        /// How long the run is.
+        length: Duration,
+        /// A run in which there is time for one, whatever the seed.
+        enough: Duration,
+    },
+}
+
 /// All faults of a run of this length, by the time at which they begin.
-pub fn plan(scenario: &Scenario, seed: u64, length: Duration) -> Vec<Fault> {
-    let ends_in_time = |fault: &&Fault| fault.at + fault.lasts <= length;
-    let mut faults: Vec<_> = scenario
-        .faults
-        .iter()
-        .filter(ends_in_time)
-        .cloned()
-        .collect();
-    if let Some(random) = &scenario.random {
-        draw(
-            scenario,
-            random,
-            &mut Chance::new(seed),
+///
+/// # Errors
+/// [`PlanError`]: a run that leaves out what its scenario says would show less than it seems to.
+pub fn plan(scenario: &Scenario, seed: u64, length: Duration) -> Result<Vec<Fault>, PlanError> {
+    let mut faults = scenario.faults.clone();
+    if let Some(last) = faults.iter().max_by_key(|fault| fault.ends())
+        && last.ends() > length
+    {
+        return Err(PlanError::TooShort {
+            what: last.what.to_string(),
+            at: last.at,
+            ends: last.ends(),
             length,
-            &mut faults,
-        );
+        });
+    }
+    if let Some(random) = &scenario.random {
+        let mut chance = Chance::new(seed);
+        draw(scenario, random, &mut chance, length, &mut faults);
+        if faults.len() == scenario.faults.len() {
+            let drawn = *random.every.end() + *random.lasts.end();
+            // Those of the file may have left no place for one.
+            let last = scenario.faults.iter().map(|f| f.ends() + REST_AFTER_KILL);
+            let enough = drawn + last.max().unwrap_or_default();
+            return Err(PlanError::NoneDrawn {
+                seed,
+                length,
+                enough,
+            });
+        }
     }
     faults.sort_by_key(|fault| fault.at);
-    faults
+    Ok(faults)
+}
+
+/// A time as `--for` and files have it.
+pub(super) fn written(time: Duration) -> String {
+    match time.subsec_nanos() {
+        0 => format!("{}s", time.as_secs()),
+        nanos if nanos % 1_000_000 == 0 => format!("{}ms", time.as_millis()),
+        _ => format!("{}us", time.as_micros()),
+    }
 }
 
 fn draw(
@@ -105,12 +160,15 @@ fn strike(scenario: &Scenario, kind: Kind, chance: &mut Chance) -> What {
             },
         },
         Kind::Conditions => {
-            // All but the first, which are none.
-            let rung = 1 + chance.below(RUNGS.len() as u64 - 1) as usize;
             let (a, b) = anywhere(chance);
+            // What is calm strikes nothing, and what the path is like anyway is no fault.
+            let usual = scenario.conditions(&a, &b);
+            let rungs = RUNGS.iter().map(|rung| rung.conditions);
+            let rungs = rungs.filter(|rung| !rung.are_calm() && *rung != usual);
+            let rungs: Vec<_> = rungs.collect();
             What::Conditions {
                 between: Some(if a < b { (a, b) } else { (b, a) }),
-                conditions: RUNGS[rung].conditions,
+                conditions: rungs[chance.below(rungs.len() as u64) as usize],
             }
         }
     }
@@ -119,7 +177,7 @@ fn strike(scenario: &Scenario, kind: Kind, chance: &mut Chance) -> What {
 /// Whether one of two faults hides that the other took place: a process that is not there drops no
 /// packet of a path that is cut.
 fn in_each_others_way(one: &Fault, other: &Fault) -> bool {
-    let over = |fault: &Fault| fault.at + fault.lasts + rest_after(&fault.what);
+    let over = |fault: &Fault| fault.ends() + rest_after(&fault.what);
     if one.at >= over(other) || other.at >= over(one) {
         return false;
     }
@@ -175,6 +233,7 @@ const JUMP: Duration = Duration::from_secs(24 * 60 * 60);
 
 #[cfg(test)]
 mod tests {
+    use super::super::conditions::Conditions;
     use super::*;
     use crate::swarm::Swarm;
 
@@ -201,9 +260,10 @@ mod tests {
     #[test]
     fn one_seed_is_one_plan_and_another_is_another() {
         let scenario = scenario(&Kind::ALL.map(|(_, kind)| kind));
-        let made = plan(&scenario, 7, scenario.length);
-        assert_eq!(made, plan(&scenario, 7, scenario.length));
-        assert_ne!(made, plan(&scenario, 8, scenario.length));
+        let with_seed = |seed| plan(&scenario, seed, scenario.length).unwrap();
+        let made = with_seed(7);
+        assert_eq!(made, with_seed(7));
+        assert_ne!(made, with_seed(8));
         assert!(made.len() > 60, "{}", made.len());
         assert!(made.is_sorted_by_key(|fault| fault.at));
         for (_, kind) in Kind::ALL {
@@ -220,7 +280,7 @@ mod tests {
         let kinds = [Kind::Kill, Kind::Freeze, Kind::Cut, Kind::Signaling];
         let scenario = scenario(&kinds);
         for seed in 0..20 {
-            let made = plan(&scenario, seed, scenario.length);
+            let made = plan(&scenario, seed, scenario.length).unwrap();
             for (n, one) in made.iter().enumerate() {
                 for other in &made[n + 1..] {
                     let apart = other.at >= one.at + one.lasts;
@@ -237,9 +297,64 @@ mod tests {
     }
 
     #[test]
+    fn conditions_that_are_drawn_differ_from_how_the_path_is() {
+        let mut scenario = scenario(&[Kind::Conditions]);
+        scenario.all = Conditions::named("good-wifi").unwrap();
+        for seed in 0..20 {
+            for fault in plan(&scenario, seed, scenario.length).unwrap() {
+                let What::Conditions { conditions, .. } = fault.what else {
+                    panic!("conditions")
+                };
+                assert!(conditions != scenario.all && !conditions.are_calm());
+            }
+        }
+    }
+
+    #[test]
+    fn a_run_too_short_for_a_fault_of_the_file_has_no_plan_and_says_how_long_it_must_be() {
+        let mut scenario = scenario(&[]);
+        scenario.random = None;
+        let second = Duration::from_secs(1);
+        let fault = |at, lasts, agent: &str| Fault {
+            at: at * second,
+            lasts: lasts * second,
+            what: What::Kill(agent.parse().unwrap()),
+        };
+        scenario.faults = vec![fault(1, 9, "agent-01"), fault(5, 2, "agent-02")];
+        assert_eq!(plan(&scenario, 1, 10 * second).unwrap().len(), 2);
+        let err = plan(&scenario, 1, 8 * second).unwrap_err().to_string();
+        for part in [
+            "run of 8s",
+            "`kill agent-01` at 1s",
+            "until 10s",
+            "10s or more",
+        ] {
+            assert!(err.contains(part), "{err}");
+        }
+        assert!(plan(&scenario, 1, second).is_err(), "not an empty plan");
+    }
+
+    #[test]
+    fn chance_that_draws_no_fault_is_an_error_that_says_how_long_is_enough() {
+        let scenario = scenario(&[Kind::Kill]);
+        let second = Duration::from_secs(1);
+        let enough = 12 * second;
+        let seed = 5;
+        let none = PlanError::NoneDrawn {
+            seed,
+            length: second,
+            enough,
+        };
+        assert_eq!(plan(&scenario, seed, second), Err(none));
+        for seed in 0..100 {
+            assert!(plan(&scenario, seed, enough).is_ok(), "{seed}");
+        }
+    }
+
+    #[test]
     fn both_halves_of_a_partition_have_somebody() {
         let scenario = scenario(&[Kind::Partition]);
-        for fault in plan(&scenario, 3, scenario.length) {
+        for fault in plan(&scenario, 3, scenario.length).unwrap() {
             let What::Partition(one, other) = fault.what else {
                 panic!("a partition")
             };

@@ -177,6 +177,9 @@ impl Report {
                 line.at_ms, line.what, line.seen
             ));
         }
+        if expect.heal_p95.is_some() && self.log.is_empty() {
+            failures.push("a time to heal is expected, and there was no fault".into());
+        }
         let (p95, allowed) = (self.heal_ms.p95, expect.heal_p95.map(millis));
         if let Some(allowed) = allowed.filter(|allowed| p95 > *allowed) {
             failures.push(format!(
@@ -192,6 +195,13 @@ impl Report {
         let down = self.links.went_down;
         if let Some(allowed) = expect.links_down.filter(|allowed| down > *allowed) {
             failures.push(format!("{down} links went down, {allowed} allowed"));
+        }
+        let mut agents = self.processes.iter().filter(|row| row.is_agent());
+        if expect.memory.is_some() && !agents.any(|row| row.change_percent.is_some()) {
+            failures.push(format!(
+                "the memory of no agent can be compared: each was started again after the first fifth of the run, or a run of {} s is too short; take `memory` out, or let one live",
+                self.seconds
+            ));
         }
         for row in &self.processes {
             let moved = row.change_percent.unwrap_or(0.0);
@@ -223,6 +233,10 @@ impl Report {
 }
 
 impl ProcessRow {
+    fn is_agent(&self) -> bool {
+        self.process != Name::Signal.to_string()
+    }
+
     /// Of samples: when, and how much memory; those before `since` are of an earlier run of it.
     pub(super) fn new(
         process: &Name,
@@ -310,6 +324,76 @@ mod tests {
         assert_eq!((lived.early_kib, lived.late_kib), (Some(1_012), 1_057));
         assert_eq!(lived.change_percent, Some(4.4));
         assert_eq!(row(Duration::from_secs(300)).early_kib, None);
+    }
+
+    /// A run in which all went well, with an agent and the server.
+    fn report(fault: bool, memory_of_agent: Option<f64>) -> Report {
+        let row = |process: &str, change_percent| ProcessRow {
+            process: process.into(),
+            starts: 1,
+            early_kib: None,
+            late_kib: 1_000,
+            change_percent,
+            peak_kib: 1_000,
+        };
+        let line = FaultLine {
+            at_ms: 1_000,
+            lasted_ms: 1_000,
+            what: "kill a".into(),
+            kind: Kind::Kill,
+            took_place: true,
+            seen: String::new(),
+            heal_ms: Some(10),
+            delivered_meanwhile: 1,
+        };
+        Report {
+            chaos: "test".into(),
+            seed: 1,
+            seconds: 10.0,
+            messages: Sums {
+                sent: 1,
+                delivered: 1,
+                ..Sums::default()
+            },
+            faults: BTreeMap::new(),
+            heal_ms: HealMs::default(),
+            log: fault.then_some(line).into_iter().collect(),
+            links: LinkSums::default(),
+            processes: vec![row("a", memory_of_agent), row("@signal", Some(0.0))],
+            ladder: Vec::new(),
+            failures: Vec::new(),
+            ok: false,
+        }
+    }
+
+    fn failures(mut report: Report, expect: Expect) -> String {
+        report.judge(&expect);
+        assert_eq!(report.ok, report.failures.is_empty());
+        report.failures.join("\n")
+    }
+
+    #[test]
+    fn memory_that_is_expected_and_cannot_be_compared_is_a_failure() {
+        let expect = Expect {
+            memory: Some(5),
+            ..Expect::default()
+        };
+        assert_eq!(failures(report(true, Some(1.0)), expect), "");
+        assert!(failures(report(true, Some(9.0)), expect).contains("grown"));
+        let not_compared = failures(report(true, None), expect);
+        assert!(not_compared.contains("no agent"), "{not_compared}");
+        assert_eq!(failures(report(true, None), Expect::default()), "");
+    }
+
+    #[test]
+    fn a_time_to_heal_that_is_expected_of_no_fault_is_a_failure() {
+        let expect = Expect {
+            heal_p95: Some(Duration::from_secs(5)),
+            ..Expect::default()
+        };
+        assert_eq!(failures(report(true, None), expect), "");
+        let unhurt = failures(report(false, None), expect);
+        assert!(unhurt.contains("no fault"), "{unhurt}");
     }
 
     #[test]

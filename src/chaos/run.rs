@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::account;
-use super::plan::plan;
+use super::plan::{PlanError, plan};
 use super::record::Record;
 use super::report::{Report, RungRow, millis};
 use super::said::Order;
@@ -35,6 +35,9 @@ pub struct Options {
 /// Why a scenario could not be run.
 #[derive(Debug, thiserror::Error)]
 pub enum ChaosError {
+    /// The run would leave out faults: it is too short. Nothing was started.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
     /// The folder of the run cannot be made or written.
     #[error("{path}: the folder of the run cannot be written: {source}", path = .path.display())]
     Folder {
@@ -90,6 +93,7 @@ pub async fn run(scenario: &Scenario, options: &Options) -> Result<Report, Chaos
 /// One swarm under all the faults.
 async fn weather(scenario: &Scenario, options: &Options) -> Result<Report, ChaosError> {
     let length = options.length(scenario);
+    let faults = plan(scenario, options.seed, length)?;
     let folder = options.folder.clone();
     let mut stage = Stage::new(scenario, options, folder.clone(), None)?;
     options.progress.step("the swarm forms");
@@ -107,10 +111,9 @@ async fn weather(scenario: &Scenario, options: &Options) -> Result<Report, Chaos
         });
     }
     stage.begun = Instant::now();
-    let faults = plan(scenario, options.seed, length);
     for (n, fault) in faults.iter().enumerate() {
         stage.at(stage.begun + fault.at, Due::Begin(n));
-        stage.at(stage.begun + fault.at + fault.lasts, Due::End(n));
+        stage.at(stage.begun + fault.ends(), Due::End(n));
     }
     stage.records = faults.into_iter().map(Record::new).collect();
     stage.traffic = Traffic::Messages;

@@ -167,6 +167,13 @@ impl Scenario {
     }
 }
 
+impl Fault {
+    /// When it ends, from the moment at which all links are up.
+    pub fn ends(&self) -> Duration {
+        self.at + self.lasts
+    }
+}
+
 impl What {
     /// Its kind.
     pub fn kind(&self) -> Kind {
@@ -289,6 +296,12 @@ pub enum ScenarioError {
     #[error("{path}: there is no such file; name a scenario, such as `swarms/chaos/short.yaml`", path = .path.display())]
     Missing {
         /// The file.
+        path: PathBuf,
+    },
+    /// The path names a folder.
+    #[error("{path}: found a folder, expected a scenario file in it: name the file itself, such as `swarms/chaos/short.yaml`", path = .path.display())]
+    Folder {
+        /// The folder.
         path: PathBuf,
     },
     /// The scenario file, or the swarm file that it names, cannot be read or says what cannot be.

@@ -14,7 +14,7 @@ use super::mesh_up::{duration, interrupted, json, verdict};
 use super::{Globals, chaos_tables, limits, output};
 use crate::bench::Progress;
 use crate::chaos::sim::{Shape, shape_of, simulate as run_seeds, trace_seed};
-use crate::chaos::{Kind, Options, Scenario, run as run_scenario};
+use crate::chaos::{ChaosError, Kind, Options, Scenario, run as run_scenario};
 
 /// Run a swarm under a scenario of faults, and account for every message
 ///
@@ -81,7 +81,10 @@ pub(crate) async fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCod
     };
     bars.clear();
     // What could not be run, or did not hold, leaves its logs.
-    let report = ran.map_err(impossible)?;
+    let report = ran.map_err(|err| match err {
+        ChaosError::Plan(_) => unusable(err),
+        err => impossible(err),
+    })?;
     let is_kept = args.keep.is_some() || !report.ok;
     if is_kept {
         eprintln!("kept in {}", folder.display());

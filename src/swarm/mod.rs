@@ -31,7 +31,7 @@ mod tests;
 // For other files that are written as swarm files are.
 pub(crate) use error::Fault;
 pub use error::{InvalidSwarm, SwarmError};
-pub(crate) use field::Field;
+pub(crate) use field::{Field, Members};
 pub use model::{
     ChannelConfig, Exec, Expect, ExpectedLinks, IceConfig, MAX_AGENTS, MAX_ICE_SERVERS,
     MAX_REVOKED, MIN_AGENTS, OutboxConfig, Probe, Restart, Revoked, SdpDetail, SignalConfig, Swarm,
