@@ -78,9 +78,10 @@ pub fn plan(scenario: &Scenario, seed: u64, length: Duration) -> Result<Vec<Faul
 
 /// A time as `--for` and files have it.
 pub(super) fn written(time: Duration) -> String {
-    match time.subsec_nanos() {
-        0 => format!("{}s", time.as_secs()),
-        nanos if nanos % 1_000_000 == 0 => format!("{}ms", time.as_millis()),
+    match (time.as_secs(), time.subsec_micros()) {
+        (secs, 0) if secs > 0 && secs % 3_600 == 0 => format!("{}h", secs / 3_600),
+        (secs, 0) => format!("{secs}s"),
+        (_, micros) if micros % 1_000 == 0 => format!("{}ms", time.as_millis()),
         _ => format!("{}us", time.as_micros()),
     }
 }
@@ -104,7 +105,10 @@ fn draw(
             let kind = random.of[chance.below(random.of.len() as u64) as usize];
             let what = strike(scenario, kind, chance);
             let fault = Fault { at, lasts, what };
-            if !faults.iter().any(|other| in_each_others_way(&fault, other)) {
+            if !faults
+                .iter()
+                .any(|other| in_each_others_way(scenario, &fault, other))
+            {
                 faults.push(fault);
                 break;
             }
@@ -175,8 +179,8 @@ fn strike(scenario: &Scenario, kind: Kind, chance: &mut Chance) -> What {
 }
 
 /// Whether one of two faults hides that the other took place: a process that is not there drops no
-/// packet of a path that is cut.
-fn in_each_others_way(one: &Fault, other: &Fault) -> bool {
+/// packet of a path that is cut, and one that is killed itself does not say that its only neighbour was.
+fn in_each_others_way(scenario: &Scenario, one: &Fault, other: &Fault) -> bool {
     let over = |fault: &Fault| fault.ends() + rest_after(&fault.what);
     if one.at >= over(other) || other.at >= over(one) {
         return false;
@@ -192,12 +196,22 @@ fn in_each_others_way(one: &Fault, other: &Fault) -> bool {
     match (&one.what, &other.what) {
         (What::Signaling, What::Signaling) => true,
         (What::Signaling, _) | (_, What::Signaling) => false,
+        (What::Kill(a), What::Kill(b)) => {
+            a == b || has_no_other(scenario, a, b) || has_no_other(scenario, b, a)
+        }
         (a, b) => match (a.process(), b.process()) {
             (Some(process), _) => strikes(process, b),
             (_, Some(process)) => strikes(process, a),
             (None, None) => paths_meet(a, b),
         },
     }
+}
+
+/// Whether an agent has links with nobody but this other one.
+fn has_no_other(scenario: &Scenario, agent: &AgentId, other: &AgentId) -> bool {
+    let lanes = scenario.lanes();
+    let mut peers = lanes.iter().filter(|(from, _)| from == agent);
+    peers.all(|(_, peer)| peer == other)
 }
 
 /// How long what was struck is left alone.
@@ -293,6 +307,17 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    #[test]
+    fn of_two_agents_one_lives_to_say_that_the_other_was_killed() {
+        let mut scenario = scenario(&[Kind::Kill]);
+        scenario.swarm = Swarm::full_mesh("plan".parse().unwrap(), 2);
+        for seed in 0..20 {
+            let made = plan(&scenario, seed, scenario.length).unwrap();
+            assert!(made.windows(2).all(|two| two[0].ends() < two[1].at));
+            assert!(made.len() > 10, "{}", made.len());
         }
     }
 

@@ -141,10 +141,12 @@ fn again(members: &Members<'_>, lasts: Duration) -> Result<(Duration, u32), Flaw
             .fault_found("`every` alone", "`times` with it")
             .help("say how often it comes in all, as in `every: 3s, times: 10`")),
         (Some(field), Some(_), times) => match field.duration()? {
-            every if every <= lasts => Err(field.fault_found(
-                format!("`every` within `for`, which is {}", written(lasts)),
-                "more than that, so that one ends before the next begins",
-            )),
+            every if every <= lasts => Err(field
+                .fault_found(
+                    format!("`every` within `for`, which is {}", written(lasts)),
+                    "more than that, so that one ends before the next begins",
+                )
+                .help("make `every` longer, or `for` shorter")),
             every => Ok((every, times.unwrap_or(1))),
         },
     }
@@ -230,15 +232,17 @@ fn offset(field: &Field<'_>) -> Result<i64, Flaw> {
             .help("a whole number with its unit: `ms`, `s`, `m` or `h`")
     })?;
     let by_ms = i64::try_from(by.as_millis()).ok();
-    by_ms
-        .filter(|_| (LEAST_JUMP..=LONGEST).contains(&by))
-        .map(|by_ms| sign * by_ms)
-        .ok_or_else(|| {
-            let (least, most) = (written(LEAST_JUMP), written(LONGEST));
-            field
-                .fault(format!("a jump of {least} to {most}, or back by as much"))
-                .help("a smaller one cannot be told from messages that took a while")
-        })
+    let by_ms = by_ms.filter(|_| (LEAST_JUMP..=LONGEST).contains(&by));
+    by_ms.map(|by_ms| sign * by_ms).ok_or_else(|| {
+        let (least, most) = (written(LEAST_JUMP), written(LONGEST));
+        let flaw = field.fault(format!(
+            "a jump of `{least}` to `{most}`, or back by as much"
+        ));
+        match by < LEAST_JUMP {
+            true => flaw.help("a smaller one cannot be told from messages that took a while"),
+            false => flaw,
+        }
+    })
 }
 
 /// What a fault may have.

@@ -14,13 +14,30 @@ fn scenarios() -> PathBuf {
 
 /// A scenario of two agents with these lines, in a folder of its own.
 fn written(lines: &str) -> (tempfile::TempDir, PathBuf) {
+    written_of("swarm: two\nagents: [{ id: ann }, { id: bob }]\n", lines)
+}
+
+/// The same of the agents of this swarm.
+fn written_of(swarm: &str, lines: &str) -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
-    let swarm = "swarm: two\nagents: [{ id: ann }, { id: bob }]\n";
-    fs::write(dir.path().join("two.yaml"), swarm).unwrap();
+    fs::write(dir.path().join("swarm.yaml"), swarm).unwrap();
     let path = dir.path().join("scenario.yaml");
-    fs::write(&path, format!("chaos: test\nswarm: two.yaml\n{lines}")).unwrap();
+    fs::write(&path, format!("chaos: test\nswarm: swarm.yaml\n{lines}")).unwrap();
     (dir, path)
 }
+
+/// Every part is in what is said of a scenario with these lines.
+fn refused(swarm: &str, lines: &str, parts: &[&str]) {
+    let (_dir, path) = written_of(swarm, lines);
+    let err = Scenario::read(&path).unwrap_err().to_string();
+    for part in parts {
+        assert!(err.contains(part), "{lines}\n{err}");
+    }
+}
+
+/// Four agents in a circle: ann and cat have no link, nor have bob and dan.
+const RING: &str =
+    "swarm: ring\nagents: [{ id: ann }, { id: bob }, { id: cat }, { id: dan }]\ntopology: ring\n";
 
 fn chaos(args: &[&str], path: &Path) -> (i32, Value, String) {
     let (code, stdout, stderr) = run(ifswarm().arg("chaos").args(args).arg("--json").arg(path));
@@ -113,12 +130,12 @@ fn says_of_a_bad_scenario_where_it_is_wrong_and_what_was_expected() {
         ),
         ("faults: [{ at: 1s, signaling: up, for: 1s }]", &["`down`"]),
         (
-            "faults: [{ at: 1s, kill: ann, for: 2s, every: 1s }]",
+            "faults: [{ at: 1s, kill: ann, for: 2s, every: 1s, times: 2 }]",
             &["`every` within `for`"],
         ),
         (
             "for: 2s\nfaults: [{ at: 1s, kill: ann, for: 2s }]",
-            &["3:6", "at least 4 s"],
+            &["3:6", "`3s` or more"],
         ),
         (
             "random: { every: 2s..1s, for: 1s, of: [kill] }",
@@ -134,7 +151,7 @@ fn says_of_a_bad_scenario_where_it_is_wrong_and_what_was_expected() {
         ),
         ("all: good-wfi", &["did you mean `good-wifi`"]),
         ("all: { loss: 200% }", &["`0.5%`"]),
-        ("traffic: { every: 1us }", &["1ms or more"]),
+        ("traffic: { every: 1us }", &["`1ms` or more"]),
         ("ladder: [attic]", &["`loopback`"]),
         ("expect: { lost: none }", &["`any`"]),
     ] {
@@ -147,6 +164,185 @@ fn says_of_a_bad_scenario_where_it_is_wrong_and_what_was_expected() {
     let (code, _, stderr) = chaos(&[], Path::new("no/such.yaml"));
     assert_eq!(code, 2);
     assert!(stderr.contains("swarms/chaos/short.yaml"), "{stderr}");
+}
+
+#[test]
+fn what_nothing_in_the_file_can_meet_is_an_error_at_its_place() {
+    let kill = "faults: [{ at: 1s, kill: ann, for: 1s }]\n";
+    for (lines, parts) in [
+        (
+            format!("ladder: [lan]\n{kill}"),
+            &[
+                "scenario.yaml:4:9",
+                "`faults` beside `ladder`",
+                "two scenarios",
+            ][..],
+        ),
+        (
+            "random: { every: 2s, for: 1s, of: [kill] }\nladder: [lan]".into(),
+            &["3:9", "`random` beside `ladder`"],
+        ),
+        (
+            "all: lan\nladder: [lan]".into(),
+            &["3:6", "the rungs say how"],
+        ),
+        ("ladder: []".into(), &["3:9", "at least one rung"]),
+        (
+            "expect: { heal_p95: 5s }".into(),
+            &["3:21", "without any fault", "leave `heal_p95` out"],
+        ),
+        (
+            "ladder: [lan]\nexpect: { memory: 5% }".into(),
+            &["4:19", "on a ladder"],
+        ),
+        (
+            format!("{kill}expect: {{ memory: 0.5% }}"),
+            &["4:19", "whole percent"],
+        ),
+        (
+            "faults: [{ at: 1s, kill: ann, for: 1s, every: 3s }]".into(),
+            &["3:47", "`every` alone", "times: 10"],
+        ),
+        (
+            "faults: [{ at: 1s, kill: ann, for: 1s, times: 3 }]".into(),
+            &["3:47", "`times` alone", "`every: 3s"],
+        ),
+        (
+            "faults: [{ at: 1s, clock: ann, by: 500ms, for: 1s }]".into(),
+            &["3:36", "`500ms`", "`1s` to `24h`", "took a while"],
+        ),
+        (
+            "faults: [{ at: 1s, clock: ann, by: 25h, for: 1s }]".into(),
+            &["3:36", "24h"],
+        ),
+        (
+            "faults: [{ at: 1s, conditions: loopback, for: 1s }]".into(),
+            &["3:32", "nothing happens"],
+        ),
+        (
+            "all: lan\nfaults: [{ at: 1s, conditions: lan, for: 1s }]".into(),
+            &["4:32", "anyway"],
+        ),
+        (
+            "links: [{ between: [ann, bob], are: lan }, { between: [bob, ann], are: lan }]".into(),
+            &["3:55", "again", "first on line 3"],
+        ),
+        (
+            "for: 3s\nrandom: { every: 2s..9s, for: 2s, of: [kill] }".into(),
+            &["4:9", "in a run of 3s", "`for: 4s` or more"],
+        ),
+    ] {
+        let (_dir, path) = written(&lines);
+        let err = Scenario::read(&path).unwrap_err().to_string();
+        for part in parts {
+            assert!(err.contains(part), "{lines}\n{err}");
+        }
+    }
+}
+
+#[test]
+fn agents_without_a_link_have_no_path_that_a_scenario_can_speak_of() {
+    let unlinked = &["no link with", "linked with `bob`, `dan`"][..];
+    for (lines, parts) in [
+        ("links: [{ between: [ann, cat], are: lan }]", unlinked),
+        ("faults: [{ at: 1s, cut: [ann, cat], for: 1s }]", unlinked),
+        (
+            "faults: [{ at: 1s, conditions: lan, between: [ann, cat], for: 1s }]",
+            unlinked,
+        ),
+        (
+            "faults: [{ at: 1s, partition: [[ann], [cat]], for: 1s }]",
+            &["3:31", "no link between `ann` and `cat`"],
+        ),
+        (
+            "faults: [{ at: 1s, partition: [[ann, ann], [bob]], for: 1s }]",
+            &["`ann` again"],
+        ),
+    ] {
+        refused(RING, lines, parts);
+    }
+}
+
+#[test]
+fn faults_of_a_file_that_strike_the_same_at_one_time_are_an_error_and_others_are_not() {
+    let faults = |one: &str, other: &str| format!("faults:\n  - {{ {one} }}\n  - {{ {other} }}\n");
+    for (one, other) in [
+        ("at: 1s, kill: ann, for: 5s", "at: 2s, kill: ann, for: 1s"),
+        ("at: 1s, kill: ann, for: 5s", "at: 2s, freeze: ann, for: 9s"),
+        (
+            "at: 1s, clock: ann, by: 1h, for: 5s",
+            "at: 5s, clock: ann, by: -1h, for: 5s",
+        ),
+        (
+            "at: 1s, signaling: down, for: 5s",
+            "at: 2s, signaling: down, for: 5s",
+        ),
+        (
+            "at: 1s, cut: [ann, bob], for: 5s",
+            "at: 2s, partition: [[bob], [ann, cat]], for: 5s",
+        ),
+        (
+            "at: 1s, conditions: lan, for: 5s",
+            "at: 2s, cut: [ann, bob], for: 1s",
+        ),
+    ] {
+        let lines = faults(one, other);
+        refused(
+            RING,
+            &lines,
+            &["5:5", "first on line 4", "one after the other"],
+        );
+    }
+    for (one, other) in [
+        ("at: 1s, kill: ann, for: 5s", "at: 2s, kill: bob, for: 1s"),
+        ("at: 1s, kill: ann, for: 1s", "at: 2s, freeze: ann, for: 9s"),
+        (
+            "at: 1s, signaling: down, for: 5s",
+            "at: 2s, kill: ann, for: 1s",
+        ),
+        (
+            "at: 1s, cut: [ann, bob], for: 5s",
+            "at: 2s, partition: [[ann], [dan]], for: 5s",
+        ),
+    ] {
+        let (_dir, path) = written_of(RING, &faults(one, other));
+        let scenario = Scenario::read(&path).unwrap_or_else(|err| panic!("{err}"));
+        assert_eq!(scenario.faults.len(), 2);
+    }
+}
+
+#[test]
+fn a_run_too_short_for_its_faults_is_2_before_anything_starts() {
+    for (lines, args, parts) in [
+        (
+            "faults: [{ at: 1s, kill: ann, for: 9s }]",
+            &["--for", "3s"][..],
+            &["run of 3s", "`kill ann` at 1s", "10s or more"][..],
+        ),
+        (
+            "for: 1m\nrandom: { every: 2s..6s, for: 1s..6s, of: [kill] }",
+            &["--for", "1s", "--seed", "7"],
+            &["no fault", "seed 7", "12s or more"],
+        ),
+        (
+            "for: 2s\nrandom: { every: 2s, for: 1s, of: [kill] }",
+            &["--simulate", "--seeds", "1"],
+            &["scenario.yaml:4:9", "`for: 3s` or more"],
+        ),
+    ] {
+        let (dir, path) = written(lines);
+        let keep = dir.path().join("kept");
+        let mut all = args.to_vec();
+        if !args.contains(&"--simulate") {
+            all.extend(["--keep", keep.to_str().unwrap()]);
+        }
+        let (code, report, stderr) = chaos(&all, &path);
+        assert_eq!((code, report), (2, Value::Null), "{stderr}");
+        for part in parts {
+            assert!(stderr.contains(part), "{lines}\n{stderr}");
+        }
+        assert!(!keep.exists(), "nothing was started");
+    }
 }
 
 #[test]
@@ -171,14 +367,16 @@ fn real_processes_survive_a_cut_a_freeze_a_kill_and_the_loss_of_the_server() {
 #[test]
 fn a_run_that_does_not_hold_is_1_and_leaves_its_logs() {
     let (dir, path) = written(
-        "for: 2s\nfaults: [{ at: 500ms, clock: ann, by: 1h, for: 1s }]\n\
-         expect: { heal_p95: 1us, links_down: any }\n",
+        // Whatever the machine does, neither agent lives from beginning to end.
+        "for: 5s\nfaults:\n  - { at: 500ms, clock: ann, by: 1h, for: 1s }\n  \
+         - { at: 2s, kill: ann, for: 100ms }\n  - { at: 4s, kill: bob, for: 100ms }\n\
+         expect: { memory: 5%, links_down: any }\n",
     );
     let keep = dir.path().join("kept");
     let (code, report, stderr) = chaos(&["--keep", keep.to_str().unwrap()], &path);
     assert_eq!(code, 1, "{report:#}\n{stderr}");
     let failures = report["failures"].to_string();
-    assert!(failures.contains("to heal"), "{failures}");
+    assert!(failures.contains("memory of no agent"), "{failures}");
     assert_eq!(report["faults"]["clock"]["took_place"], 1, "{report:#}");
     let run = fs::read_dir(keep).unwrap().next().unwrap().unwrap().path();
     assert!(run.join("log/ann.log").is_file());
