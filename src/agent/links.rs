@@ -13,6 +13,7 @@ use super::PeerInfo;
 use super::core::Shared;
 use super::effects::Outgoing;
 use super::link_task::{Order, Writer};
+use super::taking::UNTAKEN_MESSAGES;
 use crate::identity::{AgentId, LinkId, Session};
 use crate::link::{CandidateLine, Link};
 use crate::mesh::Mesh;
@@ -170,8 +171,6 @@ impl Active {
     }
 }
 
-/// Messages of one peer that were read and not yet taken by every subscriber.
-const UNTAKEN_MESSAGES: usize = 512;
 /// Control frames queued per link. An acknowledgement covers all before it, so few are needed.
 const QUEUED_CONTROL: usize = 256;
 /// What the queued frames of a closing link have to go out.
