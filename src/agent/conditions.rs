@@ -22,4 +22,11 @@ impl Agent {
         let endpoint = self.shared.look().endpoint.clone();
         endpoint.path_counts(peer)
     }
+
+    /// The conditions that the path to `peer` has now, if any, and what became of the datagrams since
+    /// they were set: that these conditions struck, and not those before.
+    pub fn path_setting(&self, peer: &AgentId) -> Option<(PathConditions, PathCounts)> {
+        let endpoint = self.shared.look().endpoint.clone();
+        endpoint.path_setting(peer)
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::Observer;
 use crate::identity::AgentId;
-use crate::link::{PathConditions, PathCounts};
+use crate::link::{Endpoint, PathConditions, PathCounts};
 
 impl Observer {
     /// Lets the agent's wall clock be off by so many milliseconds from now on, as if somebody had set
@@ -24,6 +24,16 @@ impl Observer {
     /// As [`Agent::path_counts`](super::Agent::path_counts), of every peer that was ever seen; nothing
     /// once it has ended.
     pub fn path_counts(&self) -> Vec<(AgentId, PathCounts)> {
+        self.of_paths(Endpoint::path_counts)
+    }
+
+    /// As [`Agent::path_setting`](super::Agent::path_setting), of every peer that was ever seen; nothing
+    /// once it has ended.
+    pub fn path_settings(&self) -> Vec<(AgentId, Option<(PathConditions, PathCounts)>)> {
+        self.of_paths(Endpoint::path_setting)
+    }
+
+    fn of_paths<T>(&self, look: impl Fn(&Endpoint, &AgentId) -> T) -> Vec<(AgentId, T)> {
         let Some(shared) = self.0.upgrade() else {
             return Vec::new();
         };
@@ -32,10 +42,10 @@ impl Observer {
             let peers = core.mesh.peers().map(|peer| peer.id).collect::<Vec<_>>();
             (core.endpoint.clone(), peers)
         };
-        let counts = peers.into_iter().map(|peer| {
-            let counts = endpoint.path_counts(&peer);
-            (peer, counts)
+        let paths = peers.into_iter().map(|peer| {
+            let seen = look(&endpoint, &peer);
+            (peer, seen)
         });
-        counts.collect()
+        paths.collect()
     }
 }

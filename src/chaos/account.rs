@@ -9,7 +9,6 @@ use super::stage::Stage;
 
 /// The report of a run that has ended, with its links as they were before its agents left.
 pub(super) fn told(stage: &mut Stage<'_>, length: Duration, links: LinkSums) -> Report {
-    stage.settle_evidence();
     let log = log(stage, length);
     let took = (0..log.len()).filter_map(|n| stage.healing.took(n));
     Report {

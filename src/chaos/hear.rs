@@ -129,7 +129,7 @@ impl Stage<'_> {
     }
 
     fn hear_peer(&mut self, agent: usize, peer: usize, state: PeerIs) {
-        self.note_link(agent, peer);
+        self.note_link(agent, peer, state);
         match state {
             PeerIs::Up => {
                 self.up.insert((agent, peer));
@@ -158,7 +158,7 @@ impl Stage<'_> {
         let (lane, payload) = ((from, agent), message.payload);
         self.ledger.delivered(&lane, payload.n);
         self.works(Part::Lane(from, agent), payload.n, at);
-        self.note_delivered(from, message.timestamp);
+        self.note_delivered(lane, payload.n, message.timestamp);
         if payload.ask {
             self.send(
                 (agent, from),

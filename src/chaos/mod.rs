@@ -34,5 +34,5 @@ pub use ledger::{Ledger, Sums};
 pub use plan::plan;
 pub use report::{FaultLine, FaultRow, HealMs, LinkSums, ProcessRow, Report, RungRow};
 pub use run::{ChaosError, Options, run};
-pub use said::{Order, Struck, Vitals};
+pub use said::{Order, Setting, Struck, Vitals};
 pub use scenario::{Expect, Fault, Kind, RandomFaults, Scenario, ScenarioError, Traffic, What};

@@ -1,8 +1,10 @@
 //! One fault of a run: whether it is under way, and what shows that it really took place.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use super::conditions::Conditions;
+use super::said::{PeerIs, Vitals};
 use super::scenario::{Fault, Kind, What};
 use crate::identity::AgentId;
 
@@ -21,9 +23,22 @@ pub(super) struct Record {
     pub(super) seen: u64,
     /// What disproves it: a line of a process that was stopped.
     pub(super) against: u64,
-    /// Datagrams struck before it began.
-    pub(super) before: u64,
+    /// What each agent had counted when it began, and in which life.
+    before: BTreeMap<usize, (u32, Vitals)>,
+    /// Of a kill: the agents that had a link with the killed one, and have not spoken of it since.
+    pub(super) witnesses: BTreeSet<usize>,
+    /// Of a jump of a clock.
+    pub(super) jump: Option<Jump>,
     pub(super) delivered: u64,
+}
+
+/// When a clock jumped.
+#[derive(Debug)]
+pub(super) struct Jump {
+    /// By the clock of this host, which is right.
+    pub(super) at_ms: i64,
+    /// The number of the first message to each peer that was offered since.
+    pub(super) firsts: BTreeMap<usize, u64>,
 }
 
 impl Record {
@@ -36,8 +51,33 @@ impl Record {
             by_kernel: false,
             seen: 0,
             against: 0,
-            before: 0,
+            before: BTreeMap::new(),
+            witnesses: BTreeSet::new(),
+            jump: None,
             delivered: 0,
+        }
+    }
+
+    /// What an agent has counted before it.
+    pub(super) fn hear_before(&mut self, agent: usize, life: u32, vitals: &Vitals) {
+        self.before.insert(agent, (life, vitals.clone()));
+    }
+
+    /// What an agent has counted when it was lifted. One that did not live all the while is no
+    /// witness: nobody knows what it counts from.
+    pub(super) fn hear_at_end(&mut self, (agent, id): (usize, &AgentId), life: u32, now: &Vitals) {
+        if let Some((lived, before)) = self.before.remove(&agent)
+            && lived == life
+        {
+            self.seen += self.fault.what.struck(id, &before, now);
+        }
+    }
+
+    /// An agent speaks of its link with the one that was killed. Of each that had a link, the first
+    /// word whether one is up tells what became of that one; whatever comes later is about another.
+    pub(super) fn hear_of_link(&mut self, agent: usize, state: PeerIs) {
+        if state != PeerIs::Other && self.witnesses.remove(&agent) {
+            self.seen += u64::from(state == PeerIs::Down);
         }
     }
 
@@ -64,8 +104,8 @@ impl Record {
         let n = self.seen;
         match self.fault.what.kind() {
             Kind::Kill => match self.by_kernel {
-                true => format!("killed by SIGKILL, {n} ends of links saw it"),
-                false => format!("not killed by SIGKILL, {n} ends of links saw it"),
+                true => format!("killed by SIGKILL; {n} others said that their link with it ended"),
+                false => "not killed by SIGKILL".into(),
             },
             Kind::Freeze => match self.by_kernel {
                 true => format!(
@@ -78,14 +118,64 @@ impl Record {
                 true => format!("connections refused; {n} agents noticed"),
                 false => "the server was not gone".into(),
             },
-            Kind::Clock => format!("{n} messages with a time that is off"),
-            Kind::Conditions => format!("{n} datagrams struck"),
-            Kind::Cut | Kind::OneWayCut | Kind::Partition => format!("{n} datagrams dropped"),
+            Kind::Clock => format!("{n} messages with a time that is off by as much"),
+            Kind::Conditions => format!("{n} datagrams struck by these conditions"),
+            Kind::Cut | Kind::OneWayCut | Kind::Partition => {
+                format!("{n} datagrams dropped by the cut")
+            }
         }
     }
 }
 
+impl Jump {
+    /// Whether a message, the `number`-th to that peer, shows that the clock was off by so much when
+    /// it was written.
+    ///
+    /// On the way it took some time, so that it looks older than it is: as if the clock were slow.
+    /// But none that was offered after the jump was written before it, unless by a clock that is.
+    pub(super) fn shows(
+        &self,
+        by_ms: i64,
+        (to, number): (usize, u64),
+        written_ms: i64,
+        now_ms: i64,
+    ) -> bool {
+        let is_since = self.firsts.get(&to).is_some_and(|first| number >= *first);
+        let off_ms = written_ms - now_ms;
+        let near = (by_ms.abs() / 2).min(NEAR_MS);
+        let is_near = (off_ms - by_ms).abs() <= near;
+        let is_beyond = match by_ms > 0 {
+            true => written_ms > now_ms,
+            false => written_ms < self.at_ms,
+        };
+        is_since && is_near && is_beyond
+    }
+}
+
 impl What {
+    /// How many datagrams of an agent this has struck, and nothing else, between two times at which
+    /// the agent told what it had counted.
+    ///
+    /// What the paths are like without it strikes too, all the while. So of a cut those count that
+    /// were lost by a cut, and of conditions those that were struck since these were set, cuts apart.
+    fn struck(&self, agent: &AgentId, before: &Vitals, now: &Vitals) -> u64 {
+        if let Self::Conditions { .. } = self {
+            let settings = now.settings.iter();
+            let settings = settings.filter(|(peer, setting)| {
+                let was = before.settings.get(*peer);
+                self.touches(agent, peer) && was.is_none_or(|was| was.seed != setting.seed)
+            });
+            return settings.map(|(_, setting)| setting.struck.but_cut()).sum();
+        }
+        let paths = now.paths.iter();
+        let paths = paths.filter(|(peer, _)| self.touches(agent, peer));
+        let cut = paths.map(|(peer, struck)| {
+            let was = before.paths.get(peer).map_or(0, |struck| struck.cut);
+            struck.cut.saturating_sub(was)
+        });
+        cut.sum()
+    }
+
     /// How the path of an agent to a peer is while this is under way.
     pub(super) fn applied(&self, path: Conditions, agent: &AgentId, peer: &AgentId) -> Conditions {
         match self {
@@ -106,9 +196,12 @@ impl What {
 
 /// What was in a pipe when a process was stopped is read within this.
 const SETTLING: Duration = Duration::from_millis(300);
+/// How far from the jump that was asked for a time may be: no message is longer under way.
+const NEAR_MS: i64 = 60_000;
 
 #[cfg(test)]
 mod tests {
+    use super::super::said::{Setting, Struck};
     use super::*;
 
     fn id(text: &str) -> AgentId {
@@ -130,13 +223,128 @@ mod tests {
         assert!(!cut(false).applied(calm, &a, &c).cut);
     }
 
-    #[test]
-    fn a_freeze_that_did_not_silence_the_process_did_not_take_place() {
-        let mut record = Record::new(Fault {
+    fn record(what: What) -> Record {
+        Record::new(Fault {
             at: Duration::ZERO,
             lasts: Duration::ZERO,
-            what: What::Freeze(id("a")),
-        });
+            what,
+        })
+    }
+
+    fn cut() -> What {
+        What::Cut {
+            from: id("a"),
+            to: id("b"),
+            one_way: false,
+        }
+    }
+
+    /// What an agent has counted on its path to `b`: in all, and since the conditions of this seed.
+    fn counted(all: Struck, seed: u64, lately: Struck) -> Vitals {
+        let setting = Setting {
+            seed,
+            struck: lately,
+        };
+        Vitals {
+            paths: [(id("b"), all)].into(),
+            settings: [(id("b"), setting)].into(),
+            ..Vitals::default()
+        }
+    }
+
+    fn dropped(dropped: u64, cut: u64) -> Struck {
+        Struck {
+            dropped,
+            cut,
+            ..Struck::default()
+        }
+    }
+
+    /// Whether a fault took place, as an agent that has told this before it and at its end shows.
+    fn shown(what: What, before: &Vitals, at_end: &Vitals) -> bool {
+        let mut record = record(what);
+        record.hear_before(0, 1, before);
+        record.hear_at_end((0, &id("a")), 1, at_end);
+        record.took_place()
+    }
+
+    #[test]
+    fn what_a_bad_path_loses_anyway_is_no_sign_of_a_cut() {
+        let before = counted(dropped(5, 0), 1, dropped(5, 0));
+        let lossy = counted(dropped(90, 0), 1, dropped(90, 0));
+        let is_cut = counted(dropped(90, 3), 2, dropped(3, 3));
+        let earlier = counted(dropped(9, 3), 1, dropped(5, 0));
+        assert!(!shown(cut(), &before, &lossy));
+        assert!(shown(cut(), &before, &is_cut));
+        assert!(!shown(cut(), &earlier, &is_cut), "by an earlier cut");
+    }
+
+    #[test]
+    fn conditions_are_shown_by_what_they_struck_and_not_by_those_before_or_a_cut() {
+        let conditions = || What::Conditions {
+            between: None,
+            conditions: Conditions::named("satellite").unwrap(),
+        };
+        let before = counted(dropped(5, 0), 1, dropped(5, 0));
+        let as_before = counted(dropped(90, 0), 1, dropped(90, 0));
+        let cut = counted(dropped(90, 8), 2, dropped(8, 8));
+        let new = counted(dropped(6, 0), 2, dropped(1, 0));
+        assert!(!shown(conditions(), &before, &as_before));
+        assert!(!shown(conditions(), &before, &cut));
+        assert!(shown(conditions(), &before, &new));
+        assert!(shown(conditions(), &Vitals::default(), &new));
+    }
+
+    #[test]
+    fn who_was_started_again_meanwhile_does_not_witness_a_cut() {
+        let mut record = record(cut());
+        let at_end = counted(dropped(9, 9), 2, dropped(9, 9));
+        record.hear_at_end((0, &id("a")), 1, &at_end);
+        record.hear_before(0, 1, &Vitals::default());
+        record.hear_at_end((0, &id("a")), 2, &at_end);
+        assert!(!record.took_place());
+    }
+
+    #[test]
+    fn a_kill_is_shown_by_the_end_of_a_link_that_there_was_and_by_nothing_else() {
+        let mut record = record(What::Kill(id("a")));
+        record.by_kernel = true;
+        record.witnesses = [1, 2].into();
+        record.hear_of_link(1, PeerIs::Up);
+        record.hear_of_link(1, PeerIs::Down); // of the new link
+        record.hear_of_link(3, PeerIs::Down); // there was none
+        assert!(!record.took_place());
+        record.hear_of_link(2, PeerIs::Other); // in doubt
+        record.hear_of_link(2, PeerIs::Down);
+        assert!(record.took_place());
+        record.by_kernel = false;
+        assert!(!record.took_place());
+    }
+
+    #[test]
+    fn a_jump_is_shown_by_times_on_its_side_and_near_it_in_messages_offered_since() {
+        let now = 1_000_000_000;
+        let jump = Jump {
+            at_ms: now - 500,
+            firsts: [(1, 7)].into(),
+        };
+        let hour = 3_600_000;
+        let shows = |by, number, off| jump.shows(by, (1, number), now + off, now);
+        assert!(shows(hour, 7, hour - 20) && shows(-hour, 9, -hour - 20));
+        assert!(!shows(hour, 7, -hour) && !shows(-hour, 7, hour), "the side");
+        assert!(!shows(hour, 7, hour / 2) && !shows(-hour, 7, -2 * hour));
+        assert!(!shows(hour, 6, hour), "offered before");
+        assert!(!jump.shows(hour, (2, 7), now + hour, now), "a stranger");
+        // A second: one that was long under way looks like it, but was not written before the jump.
+        assert!(shows(1_000, 7, 990) && !shows(1_000, 7, 0));
+        assert!(shows(-1_000, 7, -1_010) && !shows(-1_000, 7, 0));
+        let later = now + 2_000;
+        assert!(!jump.shows(-1_000, (1, 7), later - 1_200, later));
+    }
+
+    #[test]
+    fn a_freeze_that_did_not_silence_the_process_did_not_take_place() {
+        let mut record = record(What::Freeze(id("a")));
         assert!(!record.took_place());
         record.by_kernel = true;
         assert!(record.took_place());

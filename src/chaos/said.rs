@@ -1,6 +1,7 @@
 //! What agents say on their pipes, and what they are told there (`cli.md`, `agent`), as far as a run
 //! needs it.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
@@ -90,20 +91,33 @@ pub(super) struct Numbered {
 pub struct Vitals {
     /// The number that it was asked with.
     pub tag: u64,
-    /// Datagrams to and from each agent that conditions have struck, by kind.
-    pub paths: std::collections::BTreeMap<AgentId, Struck>,
+    /// Datagrams to each agent that conditions have struck since the process started.
+    pub paths: BTreeMap<AgentId, Struck>,
+    /// The same under the conditions that each path has now, where it has some.
+    pub settings: BTreeMap<AgentId, Setting>,
     /// Tasks of its runtime.
     pub tasks: u64,
     /// Links that are up or being made.
     pub links: u64,
 }
 
-/// Datagrams that conditions have struck since the process started.
+/// Datagrams that the conditions of a path have struck since they were set.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Setting {
+    /// Which conditions: the seed that they were ordered with, and no others.
+    pub seed: u64,
+    /// What they struck.
+    pub struck: Struck,
+}
+
+/// Datagrams that were struck, by kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct Struck {
     /// Never arrived, because of a cut, loss, or a full queue.
     pub dropped: u64,
+    /// Of these: because of a cut.
+    pub cut: u64,
     /// Arrived late.
     pub delayed: u64,
     /// Arrived twice.
@@ -125,6 +139,11 @@ impl Struck {
     /// All of them.
     pub(super) fn all(&self) -> u64 {
         self.dropped + self.delayed + self.duplicated + self.reordered
+    }
+
+    /// Those that no cut has struck.
+    pub(super) fn but_cut(&self) -> u64 {
+        self.all().saturating_sub(self.cut)
     }
 }
 

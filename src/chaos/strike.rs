@@ -1,15 +1,17 @@
 //! Faults are done to the processes of a run and lifted again, and what shows them is noted.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::heal::Part;
+use super::record::Jump;
 use super::run::ChaosError;
-use super::said::{Order, Vitals};
+use super::said::{Order, PeerIs, Vitals};
 use super::scenario::What;
-use super::stage::{Lane, Stage};
+use super::stage::{Actor, Lane, Stage};
 use crate::bench::wall_clock;
 use crate::identity::AgentId;
 use crate::message::Timestamp;
@@ -31,7 +33,9 @@ impl Stage<'_> {
         self.records[fault].began = Some(Instant::now());
         match &what {
             What::Kill(agent) => {
-                let actor = &mut self.agents[place(&self.scenario.swarm.ids(), agent)];
+                let agent = place(&self.scenario.swarm.ids(), agent);
+                self.records[fault].witnesses = self.linked_with(agent);
+                let actor = &mut self.agents[agent];
                 actor.ready = false;
                 if let Some(mut process) = actor.process.take() {
                     let killed = process.kill().await;
@@ -53,6 +57,12 @@ impl Stage<'_> {
             }
             What::Clock { agent, by_ms } => {
                 let agent = place(&self.scenario.swarm.ids(), agent);
+                let lanes = self.lanes.iter().filter(|lane| lane.0 == agent);
+                let firsts = lanes.map(|lane| (lane.1, self.ledger.next(lane)));
+                self.records[fault].jump = Some(Jump {
+                    at_ms: wall_clock().unix_ms(),
+                    firsts: firsts.collect(),
+                });
                 self.order(agent, &Order::Clock(*by_ms));
             }
             What::Cut { .. } | What::Partition(..) | What::Conditions { .. } => self.tell_all(),
@@ -128,6 +138,13 @@ impl Stage<'_> {
         self.lanes.iter().filter(touches).copied().collect()
     }
 
+    /// The living agents that say of their link with this one that it is up.
+    fn linked_with(&self, agent: usize) -> BTreeSet<usize> {
+        let lanes = self.up.iter().filter(|lane| lane.1 == agent);
+        let lives = |other: &usize| self.agents[*other].process.is_some();
+        lanes.map(|lane| lane.0).filter(lives).collect()
+    }
+
     fn tell_all(&mut self) {
         for agent in 0..self.agents.len() {
             self.tell_conditions(agent);
@@ -154,9 +171,7 @@ impl Stage<'_> {
         ) {
             return;
         }
-        let mut asked: Vec<_> = self.lanes_of(what).iter().map(|lane| lane.0).collect();
-        asked.dedup();
-        for agent in asked {
+        for agent in senders(&self.lanes_of(what)) {
             self.order(agent, &Order::Vitals(tag));
         }
     }
@@ -171,28 +186,10 @@ impl Stage<'_> {
             self.struck += all.sum::<u64>();
             return;
         };
-        let what = &record.fault.what;
-        let me = &self.agents[agent].id;
-        let paths = vitals.paths.iter();
-        let paths = paths.filter(|(peer, _)| what.touches(me, peer));
-        let counted: u64 = paths
-            .map(|(_, struck)| match what {
-                What::Conditions { .. } => struck.all(),
-                _ => struck.dropped,
-            })
-            .sum();
+        let Actor { id, life, .. } = &self.agents[agent];
         match tag % 2 {
-            0 => record.before += counted,
-            _ => record.seen += counted,
-        }
-    }
-
-    /// What was counted before each fault is no sign of it.
-    pub(super) fn settle_evidence(&mut self) {
-        for record in &mut self.records {
-            record.seen = record
-                .seen
-                .saturating_sub(std::mem::take(&mut record.before));
+            0 => record.hear_before(agent, *life, vitals),
+            _ => record.hear_at_end((agent, id), *life, vitals),
         }
     }
 
@@ -209,12 +206,11 @@ impl Stage<'_> {
     }
 
     /// An agent speaks of its link with another.
-    pub(super) fn note_link(&mut self, agent: usize, peer: usize) {
-        let (me, peer) = (&self.agents[agent].id, &self.agents[peer].id);
-        for (n, record) in self.records.iter_mut().enumerate() {
-            let killed = matches!(&record.fault.what, What::Kill(id) if id == peer || id == me);
-            if killed && record.began.is_some() && self.healing.took(n).is_none() {
-                record.seen += 1;
+    pub(super) fn note_link(&mut self, agent: usize, peer: usize, state: PeerIs) {
+        let peer = &self.agents[peer].id;
+        for record in &mut self.records {
+            if matches!(&record.fault.what, What::Kill(killed) if killed == peer) {
+                record.hear_of_link(agent, state);
             }
         }
     }
@@ -229,22 +225,38 @@ impl Stage<'_> {
     }
 
     /// A message has arrived that says when it was written.
-    pub(super) fn note_delivered(&mut self, from: usize, written: Timestamp) {
+    pub(super) fn note_delivered(&mut self, (from, to): Lane, number: u64, written: Timestamp) {
         let now = wall_clock().unix_ms();
         for record in self.records.iter_mut().filter(|r| r.is_under_way()) {
             record.delivered += 1;
-            if let What::Clock { agent, by_ms } = &record.fault.what
+            if let (What::Clock { agent, by_ms }, Some(jump)) = (&record.fault.what, &record.jump)
                 && self.agents[from].id == *agent
             {
-                let off = written.unix_ms() - now;
-                record.seen += u64::from(off.abs() > by_ms.abs() / 2);
+                let shows = jump.shows(*by_ms, (to, number), written.unix_ms(), now);
+                record.seen += u64::from(shows);
             }
         }
     }
+}
+
+/// Who sends on these lanes, each once.
+fn senders(lanes: &[Lane]) -> BTreeSet<usize> {
+    lanes.iter().map(|lane| lane.0).collect()
 }
 
 /// The place of an agent of the swarm; the reader has looked that it is one.
 fn place(ids: &[AgentId], id: &AgentId) -> usize {
     let place = ids.iter().position(|other| other == id);
     place.expect("a scenario names agents of its swarm only")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_sends_on_many_lanes_is_asked_once_in_whatever_order_they_come() {
+        let lanes = [(0, 1), (1, 0), (0, 2), (2, 0), (1, 2), (2, 1)];
+        assert_eq!(senders(&lanes), BTreeSet::from([0, 1, 2]));
+    }
 }

@@ -9,8 +9,8 @@ use tokio::sync::mpsc;
 use super::agent_lines::Input;
 use super::agent_pipes::Told;
 use crate::agent::Observer;
-use crate::chaos::{Order, Struck, Vitals};
-use crate::link::PathConditions;
+use crate::chaos::{Order, Setting, Struck, Vitals};
+use crate::link::{PathConditions, PathCounts};
 
 /// The inputs that are no orders. Orders are obeyed as they are read.
 pub(super) fn obeying(
@@ -69,23 +69,32 @@ async fn obey(agent: &Observer, order: Order, lines: &mpsc::Sender<Told>) {
         Order::Clock(by_ms) => agent.set_clock_off(by_ms),
         Order::Vitals(tag) => {
             let held = agent.look().map(|vitals| vitals.held).unwrap_or_default();
-            let paths = agent.path_counts().into_iter().map(|(peer, counts)| {
-                let struck = Struck {
-                    dropped: counts.dropped,
-                    delayed: counts.delayed,
-                    duplicated: counts.duplicated,
-                    reordered: counts.reordered,
-                };
-                (peer, struck)
+            let paths = agent.path_counts().into_iter();
+            let settings = agent.path_settings().into_iter();
+            let settings = settings.filter_map(|(peer, setting)| {
+                let (conditions, counts) = setting?;
+                let (seed, struck) = (conditions.seed, struck(counts));
+                Some((peer, Setting { seed, struck }))
             });
             let vitals = Vitals {
                 tag,
-                paths: paths.collect(),
+                paths: paths.map(|(peer, counts)| (peer, struck(counts))).collect(),
+                settings: settings.collect(),
                 tasks: held.tasks,
                 links: held.connections,
             };
             let _ = lines.send(vitals.line().into()).await;
         }
+    }
+}
+
+fn struck(counts: PathCounts) -> Struck {
+    Struck {
+        dropped: counts.dropped,
+        cut: counts.cut,
+        delayed: counts.delayed,
+        duplicated: counts.duplicated,
+        reordered: counts.reordered,
     }
 }
 

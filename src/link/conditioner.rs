@@ -46,6 +46,8 @@ struct State {
 struct Path {
     conditioned: Option<ConditionedPath>,
     counts: PathCounts,
+    /// The part of them under the conditions that there are now.
+    lately: PathCounts,
 }
 
 #[derive(Debug)]
@@ -65,6 +67,7 @@ impl Conditioner {
         if let Some(conditions) = conditions {
             let path = state.paths.entry(peer.clone()).or_default();
             path.conditioned = Some(ConditionedPath::new(conditions));
+            path.lately = PathCounts::default();
         } else if let Some(path) = state.paths.get_mut(peer) {
             path.conditioned = None;
         }
@@ -79,6 +82,14 @@ impl Conditioner {
             .paths
             .get(peer)
             .map_or_else(Default::default, |path| path.counts)
+    }
+
+    /// The conditions of the path to `peer`, and what happened since they were set.
+    pub(super) fn setting(&self, peer: &AgentId) -> Option<(PathConditions, PathCounts)> {
+        let state = lock(&self.state);
+        let path = state.paths.get(peer)?;
+        let conditioned = path.conditioned.as_ref()?;
+        Some((conditioned.conditions(), path.lately))
     }
 
     /// How many datagrams wait to leave.
@@ -101,8 +112,12 @@ impl Conditioner {
         let Some(conditioned) = &mut path.conditioned else {
             return false;
         };
-        path.counts.sent += 1;
-        let (at, copies) = match conditioned.decide(datagram.contents.len(), now) {
+        let (fate, is_cut) = (
+            conditioned.decide(datagram.contents.len(), now),
+            conditioned.is_cut(),
+        );
+        path.count(|counts| counts.sent += 1);
+        let (at, copies) = match fate {
             Fate::Leaves {
                 at,
                 twice: false,
@@ -113,13 +128,15 @@ impl Conditioner {
                 twice,
                 overtaken,
             } if !full => {
-                path.counts.duplicated += u64::from(twice);
-                path.counts.reordered += u64::from(overtaken);
-                path.counts.delayed += u64::from(at > now);
+                path.count(|counts| {
+                    counts.duplicated += u64::from(twice);
+                    counts.reordered += u64::from(overtaken);
+                    counts.delayed += u64::from(at > now);
+                });
                 (at, 1 + usize::from(twice))
             }
             Fate::Leaves { .. } | Fate::Lost => {
-                path.counts.dropped += 1;
+                path.count(|counts| counts.lose(is_cut));
                 return true;
             }
         };
@@ -170,12 +187,28 @@ impl State {
                 .conditioned
                 .as_ref()
                 .is_some_and(ConditionedPath::is_cut);
-            // A full socket loses it, as any router would.
-            if cut || due.socket.try_send(&due.contents, due.to).is_err() {
-                path.counts.dropped += 1;
+            if cut {
+                path.count(|counts| counts.lose(true));
+            } else if due.socket.try_send(&due.contents, due.to).is_err() {
+                // A full socket loses it, as any router would: no doing of the conditions.
+                path.counts.lose(false);
             }
         }
         self.first()
+    }
+}
+
+impl Path {
+    fn count(&mut self, add: impl Fn(&mut PathCounts)) {
+        add(&mut self.counts);
+        add(&mut self.lately);
+    }
+}
+
+impl PathCounts {
+    fn lose(&mut self, by_cut: bool) {
+        self.dropped += 1;
+        self.cut += u64::from(by_cut);
     }
 }
 

@@ -52,8 +52,10 @@ pub struct PathConditions {
 pub struct PathCounts {
     /// Given to the path.
     pub sent: u64,
-    /// Lost: by chance, by the cut, or because a queue was full.
+    /// Lost: by chance, by a cut, or because a queue was full.
     pub dropped: u64,
+    /// Of these: by a cut.
+    pub cut: u64,
     /// Sent a second time.
     pub duplicated: u64,
     /// Sent later than at once.
@@ -98,6 +100,10 @@ impl ConditionedPath {
 
     pub(super) fn is_cut(&self) -> bool {
         self.conditions.cut
+    }
+
+    pub(super) fn conditions(&self) -> PathConditions {
+        self.conditions
     }
 
     /// Decides about a datagram of `size` bytes.

@@ -241,6 +241,12 @@ impl Endpoint {
         self.0.port.conditioner().counts(peer)
     }
 
+    /// The conditions that the path to `peer` has now, if any, and what became of the datagrams since
+    /// they were set: that these conditions struck, and not those before.
+    pub fn path_setting(&self, peer: &AgentId) -> Option<(PathConditions, PathCounts)> {
+        self.0.port.conditioner().setting(peer)
+    }
+
     /// Stops reading. Links that still live go down.
     pub async fn close(&self) {
         self.0.port.close().await;

@@ -71,6 +71,49 @@ async fn a_cut_holds_one_way_and_what_was_sent_arrives_when_it_is_mended() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_cut_loses_is_counted_apart_and_what_happened_under_other_conditions_too() {
+    within(async {
+        let (a, b) = (bind(1), bind(1));
+        let bob = "bob".parse().unwrap();
+        assert_eq!(a.path_setting(&bob), None);
+        let lossy = PathConditions {
+            loss_per_mille: 1000,
+            ..PathConditions::default()
+        };
+        a.condition(&bob, Some(lossy));
+        let (near, _events, offer) = a.dial(&bob).await.unwrap();
+        let (_far, _far_events, answer) = b.answer(&"ann".parse().unwrap(), &offer).await.unwrap();
+        near.accept(&answer).await.unwrap();
+        let lost = |at_least: u64| {
+            let (a, bob) = (&a, &bob);
+            async move {
+                while a.path_counts(bob).dropped < at_least {
+                    tokio::task::yield_now().await;
+                }
+            }
+        };
+        lost(1).await;
+        assert_eq!(a.path_counts(&bob).cut, 0, "chance lost it");
+        a.condition(&bob, Some(CUT));
+        let before = a.path_counts(&bob);
+        lost(before.dropped + 1).await;
+        let (conditions, lately) = a.path_setting(&bob).unwrap();
+        let all = a.path_counts(&bob);
+        assert_eq!(conditions, CUT);
+        assert!(all.cut > 0 && lately.cut > 0, "{all:?} {lately:?}");
+        assert!(
+            lately.dropped <= all.cut && all.cut < all.dropped,
+            "{all:?} {lately:?}"
+        );
+        a.condition(&bob, None);
+        assert_eq!(a.path_setting(&bob), None);
+        a.close().await;
+        b.close().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn conditions_hold_for_a_link_that_is_made_later_too() {
     within(async {
         let folder = tempfile::tempdir().unwrap();
