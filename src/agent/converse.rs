@@ -11,7 +11,7 @@ use super::core::Core;
 use super::effects::Effect;
 use super::event::AgentEvent;
 use super::links::Made;
-use super::taking::{OnItsWay, open};
+use super::taking::{OnItsWay, is_behind, open};
 use super::testimony;
 use super::{Receipt, SendError};
 use crate::identity::{AgentId, LinkId};
@@ -109,7 +109,10 @@ impl Core {
             sequence_num: message.sequence_num(),
             timestamp: message.timestamp(),
         };
-        let accepted = self.mesh.accept(link, &header, self.now, self.wall);
+        let until_taken = self.journal.is_some() || self.reliable && is_behind(permit.semaphore());
+        let accepted = self
+            .mesh
+            .accept(link, &header, until_taken, self.now, self.wall);
         let claim = Claim::from(&message);
         match accepted {
             Ok(()) => {
@@ -120,11 +123,14 @@ impl Core {
                     self.conversations.received(id, source, self.now, self.wall);
                 }
                 self.listen_for_files(&message);
-                let it = match (&self.journal, self.links.agent().upgrade()) {
-                    (Some(journal), Some(agent)) => {
-                        OnItsWay::noted(permit, &message, agent, Arc::clone(journal))
-                    }
-                    _ => OnItsWay::unnoted(permit),
+                let it = match until_taken {
+                    true => OnItsWay::until_taken(
+                        permit,
+                        &message,
+                        self.links.agent(),
+                        self.journal.clone(),
+                    ),
+                    false => OnItsWay::acknowledged(permit),
                 };
                 let event = AgentEvent::Message(message);
                 self.effects.push(Effect::Event(event, Some(it)));

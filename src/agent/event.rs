@@ -1,8 +1,8 @@
 //! What an agent tells its program, and the bounded way there.
 //!
-//! A received message holds one of its peer's permits until every subscriber has taken it. So a
-//! slow subscriber makes the agent read less from its links, which throttles the senders; memory
-//! stays bounded, and nothing else waits.
+//! A received message holds one of its peer's permits until every subscriber has taken it. While a
+//! subscriber is far behind, messages are acknowledged only then (see `taking`), so that their author
+//! sends less; memory stays bounded, and nothing else waits.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -126,6 +126,11 @@ pub enum AgentEvent {
 }
 
 /// Receives an agent's events from the moment it was made.
+///
+/// A message that stands in it unread when it is dropped does not count as taken, unless another
+/// subscriber received it. An agent with an [outbox on disk](super::Builder::outbox) gets it again
+/// when it comes back, and in this run no more; those that come while there is no subscriber wait for
+/// the next one. An agent without one has acknowledged it, and it is lost with the subscription.
 #[derive(Debug)]
 pub struct Subscription(mpsc::Receiver<Item>);
 
@@ -144,7 +149,7 @@ impl Subscription {
     /// Cancel-safe.
     pub async fn recv_held(&mut self) -> Option<(AgentEvent, Held)> {
         let (event, it) = self.0.recv().await?;
-        Some((event, Held(it)))
+        Some((event, received(it)))
     }
 
     /// One to which nothing comes any more.
@@ -155,9 +160,16 @@ impl Subscription {
     /// The next event if there is one now.
     pub fn try_recv(&mut self) -> Option<AgentEvent> {
         let (event, it) = self.0.try_recv().ok()?;
-        Held(it).taken();
+        received(it).taken();
         Some(event)
     }
+}
+
+fn received(it: Option<Arc<OnItsWay>>) -> Held {
+    if let Some(it) = &it {
+        it.received();
+    }
+    Held(it)
 }
 
 /// All subscribers of one agent.
@@ -166,24 +178,24 @@ pub(super) struct Subscribers {
     programs: Vec<mpsc::Sender<Item>>,
     /// They have a look at messages, and take none.
     watchers: Vec<mpsc::Sender<Item>>,
-    /// Messages that came before the first subscriber, and wait for it: bounded as those that a
-    /// subscriber does not take, by the permits of their peers. None where they do not wait.
-    unclaimed: Option<Vec<Item>>,
+    /// Whether messages that come while there is no subscriber wait for the next one.
+    keeps: bool,
+    /// Those that do: bounded as those that a subscriber does not take, by the permits of their peers.
+    unclaimed: Vec<Item>,
 }
 
 impl Subscribers {
-    /// Messages wait for the first subscriber: they must not be lost to a program that is not
-    /// quick enough.
+    /// Messages wait for a subscriber: they must not be lost to a program that is not quick enough.
     pub(super) fn with_messages_kept() -> Self {
         Self {
-            unclaimed: Some(Vec::new()),
+            keeps: true,
             ..Self::default()
         }
     }
 
     /// A program that takes messages.
     pub(super) fn add(&mut self) -> Subscription {
-        let unclaimed = self.unclaimed.take().unwrap_or_default();
+        let unclaimed = std::mem::take(&mut self.unclaimed);
         let (sender, receiver) = mpsc::channel(MAX_BEHIND + unclaimed.len());
         for item in unclaimed {
             // There is room for each of them.
@@ -200,12 +212,12 @@ impl Subscribers {
         Subscription(receiver)
     }
 
-    /// This message was for a watcher: no subscriber needs to take it.
+    /// This message was for a watcher, who has it: no subscriber needs to take it.
     pub(super) fn unclaim(&mut self, message: &IfMessage) {
         let is_it =
             |event: &AgentEvent| matches!(event, AgentEvent::Message(of) if **of == *message);
-        if let Some(unclaimed) = &mut self.unclaimed {
-            unclaimed.retain(|(event, _)| !is_it(event));
+        for (_, it) in self.unclaimed.extract_if(.., |(event, _)| is_it(event)) {
+            drop(received(it));
         }
     }
 
@@ -213,20 +225,21 @@ impl Subscribers {
     pub(super) fn end(&mut self) {
         self.programs.clear();
         self.watchers.clear();
-        self.unclaimed = None;
+        self.keeps = false;
+        self.unclaimed.clear();
     }
 
     /// Hands `event` to every subscriber; never waits. Those who are gone, or hopelessly behind,
     /// are cut off.
     pub(super) fn publish(&mut self, event: &AgentEvent, it: Option<OnItsWay>) {
         let it = it.map(Arc::new);
-        if let (Some(unclaimed), AgentEvent::Message(_)) = (&mut self.unclaimed, event) {
-            unclaimed.push((event.clone(), it.clone()));
-        }
         self.watchers
             .retain(|watcher| watcher.try_send((event.clone(), None)).is_ok());
         self.programs
             .retain(|program| program.try_send((event.clone(), it.clone())).is_ok());
+        if self.keeps && self.programs.is_empty() && matches!(event, AgentEvent::Message(_)) {
+            self.unclaimed.push((event.clone(), it));
+        }
     }
 }
 

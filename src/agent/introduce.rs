@@ -302,10 +302,11 @@ impl Core {
 
     /// The offer or answer is made: sign it, witness it, send it.
     fn described(&mut self, id: LinkId, made: Link, sdp: String) {
+        let agent = self.links.agent();
         let Some(active) = self.links.get_mut(id) else {
             return;
         };
-        active.made = Some(Made::start(made, &self.runtime));
+        active.made = Some(Made::start(id, made, agent, &self.runtime));
         let body = SdpBody {
             swarm: self.swarm.clone(),
             from: self.me.clone(),

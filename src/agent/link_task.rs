@@ -210,34 +210,93 @@ enum Ended {
     NobodyListens,
 }
 
-/// Sends what is queued for a link, messages and control frames independently: a full messaging
-/// channel must not hold up acknowledgements. Ends when both queues are closed and drained.
-pub(super) async fn write(
-    link: Link,
-    way: Weak<Outgoing>,
-    mut messages: mpsc::UnboundedReceiver<Bytes>,
-    mut control: mpsc::Receiver<String>,
-) {
-    let messages = async {
-        while let Some(bytes) = messages.recv().await {
-            // Whoever lets go of the way has no more use for what is queued but to send it.
-            let sent = match way.upgrade() {
-                Some(way) => way.send_queued(&bytes).await,
-                None => link.send_message(text(&bytes)).await,
-            };
-            if let Err(err) = sent {
-                tracing::debug!(%err, "message not sent");
-                return;
-            }
+/// All that a writer needs.
+pub(super) struct Writer {
+    pub(super) id: LinkId,
+    pub(super) link: Link,
+    pub(super) way: Weak<Outgoing>,
+    pub(super) messages: mpsc::UnboundedReceiver<Bytes>,
+    pub(super) control: mpsc::Receiver<String>,
+    pub(super) agent: Weak<Shared>,
+}
+
+impl Writer {
+    /// Sends what is queued for the link until both queues are closed and drained. A link that
+    /// does not take it is down, whatever the engine thinks of it: another one is made.
+    pub(super) async fn run(mut self) {
+        let Err(err) = self.write().await else { return };
+        if let Some(agent) = self.agent.upgrade() {
+            let down = What::Down(format!("cannot be written to: {err}"));
+            agent.enter(|core| core.on_report(self.id, down));
         }
-    };
-    let control = async {
-        while let Some(frame) = control.recv().await {
-            if let Err(err) = link.send_control(&frame).await {
-                tracing::debug!(%err, "control frame not sent");
-                return;
+    }
+
+    /// Messages and control frames independently: a full messaging channel must not hold up
+    /// acknowledgements.
+    async fn write(&mut self) -> Result<(), LinkError> {
+        let (link, way) = (&self.link, &self.way);
+        let messages = async {
+            while let Some(bytes) = self.messages.recv().await {
+                // Whoever lets go of the way has no more use for what is queued but to send it.
+                match way.upgrade() {
+                    Some(way) => way.send_queued(&bytes).await?,
+                    None => link.send_message(text(&bytes)).await?,
+                }
             }
-        }
-    };
-    tokio::join!(messages, control);
+            Ok(())
+        };
+        let control = async {
+            while let Some(frame) = self.control.recv().await {
+                link.send_control(&frame).await?;
+            }
+            Ok(())
+        };
+        tokio::try_join!(messages, control).map(|_| ())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::agent::{Agent, AgentEvent, Subscription};
+    use crate::message::MAX_MESSAGE;
+    use crate::signal::{Admission, Server, ServerConfig};
+
+    async fn until(events: &mut Subscription, wanted: fn(&AgentEvent) -> bool) {
+        let came = async { while !wanted(&events.recv().await.expect("it lives")) {} };
+        timeout(Duration::from_secs(60), came)
+            .await
+            .expect("it comes");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_link_that_does_not_take_messages_any_more_is_made_anew() {
+        let anywhere = "127.0.0.1:0".parse().unwrap();
+        let server = Server::bind(ServerConfig::new(anywhere, Admission::Open))
+            .await
+            .unwrap();
+        let start = |id: &str| {
+            let swarm = "two".parse().unwrap();
+            let agent = Agent::builder(id.parse().unwrap(), &swarm);
+            agent.signal(&server.url()).start()
+        };
+        let (ann, bob) = (start("ann").await.unwrap(), start("bob").await.unwrap());
+        let mut events = ann.subscribe();
+        ann.linked(1).await.unwrap();
+        // What the link refuses, and the agent itself would never hand to it.
+        let too_large = Bytes::from(vec![b' '; MAX_MESSAGE + 1]);
+        ann.shared.enter(|core| {
+            let made = core.link_to(bob.id()).expect("it is linked");
+            made.way.send(too_large);
+        });
+        until(&mut events, |e| matches!(e, AgentEvent::PeerDown { .. })).await;
+        until(&mut events, |e| matches!(e, AgentEvent::PeerUp { .. })).await;
+        ann.shutdown("done").await.unwrap();
+        bob.shutdown("done").await.unwrap();
+        server.shutdown().await;
+    }
 }

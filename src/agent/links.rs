@@ -12,7 +12,8 @@ use tokio::time::timeout;
 use super::PeerInfo;
 use super::core::Shared;
 use super::effects::Outgoing;
-use super::link_task::{Order, write};
+use super::link_task::{Order, Writer};
+use super::taking::UNTAKEN_MESSAGES;
 use crate::identity::{AgentId, LinkId, Session};
 use crate::link::{CandidateLine, Link};
 use crate::mesh::Mesh;
@@ -60,12 +61,19 @@ pub(super) struct Made {
 
 impl Made {
     /// Starts the writer.
-    pub(super) fn start(link: Link, runtime: &Handle) -> Self {
+    pub(super) fn start(id: LinkId, link: Link, agent: Weak<Shared>, runtime: &Handle) -> Self {
         let (way, messages) = Outgoing::new(link.clone());
         let (control, control_out) = mpsc::channel(QUEUED_CONTROL);
         let way = Arc::new(way);
-        let writer = write(link.clone(), Arc::downgrade(&way), messages, control_out);
-        let writer = runtime.spawn(writer);
+        let writer = Writer {
+            id,
+            link: link.clone(),
+            way: Arc::downgrade(&way),
+            messages,
+            control: control_out,
+            agent,
+        };
+        let writer = runtime.spawn(writer.run());
         Self {
             link,
             way,
@@ -163,8 +171,6 @@ impl Active {
     }
 }
 
-/// Messages of one peer that were read and not yet taken by every subscriber.
-const UNTAKEN_MESSAGES: usize = 512;
 /// Control frames queued per link. An acknowledgement covers all before it, so few are needed.
 const QUEUED_CONTROL: usize = 256;
 /// What the queued frames of a closing link have to go out.

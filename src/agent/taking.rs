@@ -1,34 +1,44 @@
-//! Messages on their way into the hands of the program: what bounds them, and what an agent with an
-//! outbox on disk notes of them.
+//! Messages on their way into the hands of the program: what bounds them, when they are
+//! acknowledged, and what an agent with an outbox on disk notes of them.
 //!
-//! Such an agent acknowledges a message only once it is noted that the program has it. So one that
-//! is not noted is sent again by its author after a crash, and one that is noted is not.
+//! A message is *taken* once a subscriber has received it and all of them have let go of it.
+//!
+//! | the agent | acknowledges a message | one that nobody received, of a subscriber that is dropped |
+//! |---|---|---|
+//! | in memory | when it comes; while its program is [behind](is_behind), when nobody has it any more | is lost: there is no second chance, and the author must not wait for ever |
+//! | with an outbox on disk | when it is noted that the program has it | is not noted, and comes again after a restart |
+//!
+//! So on disk a message that is not noted is sent again by its author after a crash, and one that is
+//! noted is not.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::core::{Core, Shared};
 use crate::identity::{AgentId, Session};
+use crate::mesh::MAX_UNDER_WAY;
 use crate::message::{Destination, IfMessage};
 use crate::outbox::{Journal, JournalError};
 
 /// A message that is on its way to the program, shared by all subscribers that have it.
 #[derive(Debug)]
 pub(super) struct OnItsWay {
-    /// What the link that it came over is throttled by.
+    /// What the links of its peer are throttled by.
     _permit: OwnedSemaphorePermit,
-    note: Option<Note>,
+    owed: Option<Owed>,
 }
 
-/// Where to note that the program has it.
+/// The acknowledgement of a message that waits until it is taken.
 #[derive(Debug)]
-struct Note {
+struct Owed {
     which: Which,
-    agent: Arc<Shared>,
-    journal: SharedJournal,
-    is_made: AtomicBool,
+    agent: Weak<Shared>,
+    /// Where to note that the program has it.
+    journal: Option<SharedJournal>,
+    is_received: AtomicBool,
+    is_noted: AtomicBool,
 }
 
 /// Which message.
@@ -57,16 +67,16 @@ impl Held {
     /// # Errors
     /// [`JournalError`]: it comes again, and the agent ends.
     pub fn note(&self) -> Result<(), JournalError> {
-        let note = self.0.as_ref().and_then(|it| it.note.as_ref());
-        note.map_or(Ok(()), Note::make)
+        let owed = self.0.as_ref().and_then(|it| it.owed.as_ref());
+        owed.map_or(Ok(()), Owed::note)
     }
 
     /// The program has it, and nothing else to do for it.
     pub(super) fn taken(self) {
         // The last of several subscribers notes it: until then it is not with all of them.
         let last = self.0.and_then(Arc::into_inner);
-        let note = last.as_ref().and_then(|it| it.note.as_ref());
-        if let Some(Err(err)) = note.map(Note::make) {
+        let owed = last.as_ref().and_then(|it| it.owed.as_ref());
+        if let Some(Err(err)) = owed.map(Owed::note) {
             // The agent finds the same, and ends.
             tracing::error!(reason = %err, "a message that was taken may come again");
         }
@@ -74,20 +84,20 @@ impl Held {
 }
 
 impl OnItsWay {
-    /// A message that need not be noted.
-    pub(super) fn unnoted(permit: OwnedSemaphorePermit) -> Self {
+    /// A message that is acknowledged already.
+    pub(super) fn acknowledged(permit: OwnedSemaphorePermit) -> Self {
         Self {
             _permit: permit,
-            note: None,
+            owed: None,
         }
     }
 
-    /// A message that is acknowledged when it was taken.
-    pub(super) fn noted(
+    /// A message that is acknowledged when it was taken, and noted before, if there is a journal.
+    pub(super) fn until_taken(
         permit: OwnedSemaphorePermit,
         message: &IfMessage,
-        agent: Arc<Shared>,
-        journal: SharedJournal,
+        agent: Weak<Shared>,
+        journal: Option<SharedJournal>,
     ) -> Self {
         let which = Which {
             peer: message.source().clone(),
@@ -95,40 +105,63 @@ impl OnItsWay {
             destination: message.destination().clone(),
             sequence_num: message.sequence_num(),
         };
-        let note = Note {
+        let owed = Owed {
             which,
             agent,
             journal,
-            is_made: AtomicBool::new(false),
+            is_received: AtomicBool::new(false),
+            is_noted: AtomicBool::new(false),
         };
         Self {
             _permit: permit,
-            note: Some(note),
+            owed: Some(owed),
+        }
+    }
+
+    /// A subscriber has received it: from now on it counts as taken, once nobody has it any more.
+    pub(super) fn received(&self) {
+        if let Some(owed) = &self.owed {
+            owed.is_received.store(true, Ordering::Release);
         }
     }
 }
 
-impl Note {
-    fn make(&self) -> Result<(), JournalError> {
-        let mut journal = open(&self.journal);
-        if self.is_made.load(Ordering::Acquire) {
+impl Owed {
+    fn note(&self) -> Result<(), JournalError> {
+        let Some(journal) = &self.journal else {
+            return Ok(());
+        };
+        let mut journal = open(journal);
+        if self.is_noted.load(Ordering::Acquire) {
             return Ok(());
         }
         let which = &self.which;
         let to_all = which.destination == Destination::All;
         journal.note(&which.peer, which.session, to_all, which.sequence_num)?;
-        self.is_made.store(true, Ordering::Release);
+        self.is_noted.store(true, Ordering::Release);
         Ok(())
     }
 }
 
-impl Drop for Note {
+impl Drop for Owed {
     /// Nobody has it any more.
     fn drop(&mut self) {
-        let is_noted = self.is_made.load(Ordering::Acquire);
-        let which = self.which.clone();
-        self.agent.took(Mark { which, is_noted });
+        if let Some(agent) = self.agent.upgrade() {
+            agent.took(Mark {
+                which: self.which.clone(),
+                is_received: self.is_received.load(Ordering::Acquire),
+                is_noted: self.is_noted.load(Ordering::Acquire),
+            });
+        }
     }
+}
+
+/// Whether so many messages of a peer are not taken that the acknowledgement of one more has to wait
+/// until it is. Those that were acknowledged before, and those that its author may send meanwhile,
+/// then fit into the peer's permits, and its links can always be read: a program that does not read
+/// holds up the messages to it, and nothing else.
+pub(super) fn is_behind(permits: &Semaphore) -> bool {
+    permits.available_permits() < MAX_UNDER_WAY
 }
 
 /// The journal, for a moment.
@@ -141,6 +174,7 @@ pub(super) fn open(journal: &SharedJournal) -> MutexGuard<'_, Journal> {
 #[derive(Debug)]
 pub(super) struct Mark {
     which: Which,
+    is_received: bool,
     is_noted: bool,
 }
 
@@ -168,11 +202,17 @@ impl Marks {
 }
 
 impl Core {
-    /// Acknowledges what the program has taken, or let go of. What it let go of while the agent was
-    /// ending it has not taken: that comes again.
+    /// Acknowledges what the program has taken. What it never received, or let go of while the agent
+    /// was ending, it has not taken: with an outbox on disk that comes again.
     pub(super) fn acknowledge(&mut self, marks: Vec<Mark>) {
-        for Mark { which, is_noted } in marks {
-            if self.journal.is_some() && !is_noted && self.leaving.is_some() {
+        for Mark {
+            which,
+            is_received,
+            is_noted,
+        } in marks
+        {
+            let is_taken = is_noted || is_received && self.leaving.is_none();
+            if self.journal.is_some() && !is_taken {
                 continue;
             }
             let settled = self.mesh.taken(
@@ -197,3 +237,7 @@ impl Core {
         }
     }
 }
+
+/// Messages of one peer that were read and not yet taken by every subscriber: half of them
+/// acknowledged, the others under way as far as their author knows.
+pub(super) const UNTAKEN_MESSAGES: usize = 2 * MAX_UNDER_WAY;

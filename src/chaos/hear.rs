@@ -13,10 +13,11 @@ impl Stage<'_> {
     pub(super) async fn hear(&mut self, heard: Heard) -> Result<(), ChaosError> {
         let Heard { life, at, line, .. } = heard;
         match (heard.who, line) {
+            // Of one that was killed nothing is news.
+            (Who::Server, _) if life != self.server_starts || self.server.is_none() => {}
             (Who::Server, Some(line)) => self.hear_server(at, &line),
             (Who::Server, None) => {
-                let is_alive = self.server.is_some() && !self.is_closing;
-                if life == self.server_starts && is_alive {
+                if !self.is_closing {
                     self.fail("@signal has ended by itself".into());
                     self.server_is_gone();
                     self.at(at + PAUSE, Due::Start(Who::Server));

@@ -96,7 +96,7 @@ impl Link {
         endpoint: &Endpoint,
         peer: &AgentId,
     ) -> Result<(Self, LinkEvents, String), LinkError> {
-        let (link, mut events) = Self::build(endpoint, peer).await?;
+        let (link, mut events) = Self::built(endpoint, peer).await?;
         let offer = link.0.connection.create_offer(None).await.map_err(engine)?;
         let offer = link.describe(endpoint, &mut events, offer).await?;
         Ok((link, events, offer))
@@ -108,7 +108,7 @@ impl Link {
         offer: &str,
     ) -> Result<(Self, LinkEvents, String), LinkError> {
         let remote = RTCSessionDescription::offer(offer.to_owned()).map_err(bad_sdp("offer"))?;
-        let (link, mut events) = Self::build(endpoint, peer).await?;
+        let (link, mut events) = Self::built(endpoint, peer).await?;
         link.remote(remote, offer, "offer").await?;
         let answer = link.0.connection.create_answer(None).await;
         let answer = answer.map_err(bad_sdp("offer"))?;
@@ -251,9 +251,17 @@ impl Link {
         }
     }
 
-    async fn build(endpoint: &Endpoint, peer: &AgentId) -> Result<(Self, LinkEvents), LinkError> {
+    /// A connection, in a task of its own until it is a [`Link`], which closes when it is dropped.
+    /// Whoever wants one may give up at any time: halfway, the engine would leave a loop running.
+    async fn built(endpoint: &Endpoint, peer: &AgentId) -> Result<(Self, LinkEvents), LinkError> {
+        let building = tokio::spawn(Self::build(endpoint.clone(), peer.clone()));
+        let built = building.await;
+        built.map_err(|err| LinkError::Engine(err.to_string()))?
+    }
+
+    async fn build(endpoint: Endpoint, peer: AgentId) -> Result<(Self, LinkEvents), LinkError> {
         let (ufrag, password) = ice_credentials()?;
-        let seat = endpoint.seat(peer, &ufrag);
+        let seat = endpoint.seat(&peer, &ufrag);
         let addresses = seat.believed_addresses();
         if addresses.is_empty() {
             seat.leave();

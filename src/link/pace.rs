@@ -38,8 +38,8 @@ impl Pace {
         self.0.handed.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// The loop has taken what it was handed.
-    pub(super) fn next_round(&self) {
+    /// A round of the loop begins: it has taken what it was handed.
+    pub(super) fn round_begins(&self) {
         self.0.handed.store(0, Ordering::Release);
         self.0.round.notify_waiters();
     }
@@ -71,7 +71,7 @@ mod tests {
         assert!(!pace.has_room());
         let mut waiting = Box::pin(pace.round());
         assert!((&mut waiting).now_or_never().is_none());
-        pace.next_round();
+        pace.round_begins();
         assert!(waiting.now_or_never().is_some());
         assert!(pace.has_room());
     }

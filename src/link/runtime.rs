@@ -46,6 +46,18 @@ impl ConnectionRuntime {
         let eager = duration >= LEAST_SLEEP || self.seat.is_open() || self.began.elapsed() < EAGER;
         if eager { duration } else { LEAST_SLEEP }
     }
+
+    /// The loop sleeps once a round, having handled all events: it may read again, and be handed
+    /// messages.
+    fn round_begins(&self) {
+        self.seat.next_round();
+        self.pace.round_begins();
+    }
+}
+
+tokio::task_local! {
+    /// Set for what a connection itself runs, its loop, and for nobody who calls it.
+    static IN_LOOP: ();
 }
 
 /// Lets a connection's loop pass its next sleep over.
@@ -75,6 +87,7 @@ impl Runtime for ConnectionRuntime {
     }
 
     fn spawn(&self, future: Boxed<'static, ()>) -> Box<dyn JoinHandle> {
+        let future = Box::pin(IN_LOOP.scope((), future));
         Box::new(self.seat.engine().spawn(future))
     }
 
@@ -103,9 +116,12 @@ impl Runtime for ConnectionRuntime {
     }
 
     fn sleep(&self, duration: Duration) -> Boxed<'static, ()> {
-        // The loop sleeps once a round, having handled all events.
-        self.seat.next_round();
-        self.pace.next_round();
+        // Senders sleep too, while the peer has acknowledged too little: that is no round.
+        let is_loop = IN_LOOP.try_with(|()| ()).is_ok();
+        if !is_loop {
+            return TokioRuntime.sleep(duration);
+        }
+        self.round_begins();
         if self.hurry.0.swap(false, Ordering::AcqRel) {
             return Box::pin(std::future::ready(()));
         }
@@ -139,3 +155,40 @@ const LEAST_SLEEP: Duration = Duration::from_millis(50);
 /// For the name of a STUN or TURN server: less than a peer that knows its own at once goes on
 /// checking.
 const RESOLVING: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use tokio::sync::oneshot;
+
+    use super::super::port::Port;
+    use super::*;
+
+    #[tokio::test]
+    async fn only_the_loop_begins_rounds_and_no_sender_that_waits() {
+        let (port, _) = Port::bind(&[IpAddr::from([127, 0, 0, 1])], 0).unwrap();
+        let seat = Seat::take(&port, &"peer".parse().unwrap(), "ufrag");
+        let (hurry, pace) = (Hurry::default(), Pace::default());
+        let runtime = ConnectionRuntime::new(seat, hurry.clone(), pace.clone());
+        let runtime = Arc::new(runtime);
+        while pace.has_room() {
+            pace.handed();
+        }
+        hurry.once();
+        drop(runtime.sleep(LEAST_SLEEP));
+        assert!(!pace.has_room());
+        assert!(hurry.0.load(Ordering::Acquire), "it is for the loop");
+
+        let (slept, has_slept) = oneshot::channel();
+        let own = Arc::clone(&runtime);
+        let looping = async move {
+            own.sleep(LEAST_SLEEP).await;
+            slept.send(()).unwrap();
+        };
+        runtime.spawn(Box::pin(looping)).detach();
+        has_slept.await.unwrap();
+        assert!(pace.has_room());
+        port.close().await;
+    }
+}

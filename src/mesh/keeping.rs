@@ -1,9 +1,11 @@
 //! The outbox: whom a message is for, how much is kept for each peer, and what becomes of it when
 //! the peer stays away.
 //!
+//! What becomes of one message is said in [`outgoing`](super::outgoing).
+//!
 //! | the peer | is sent to | at the bound |
 //! |---|---|---|
-//! | linked | at once | the caller waits until it has acknowledged a quarter |
+//! | linked | at once, [`MAX_UNDER_WAY`] ahead of what it acknowledges at most | the caller waits until it has acknowledged a quarter |
 //! | away for less than [`PATIENCE`] | when it is back | the caller waits |
 //! | away for longer | when it is back | the oldest are given back |
 //! | has said goodbye, or was never here | no | |
@@ -18,7 +20,9 @@ use super::machine::Mesh;
 use super::outgoing::{Kept, Outgoing};
 use super::peer::{Peer, new_guards};
 use super::shared::Shared;
-use super::{Assigned, GivenBack, Lanes, OutboxLimits, Output, Remembered, SendError};
+use super::{
+    Assigned, GivenBack, Lanes, MAX_UNDER_WAY, OutboxLimits, Output, Remembered, SendError,
+};
 use crate::identity::{AgentId, LinkId};
 use crate::message::Destination;
 
@@ -110,7 +114,7 @@ impl Mesh {
         if outgoing(peer, destination).is_some_and(|lane| lane.refuse(sequence_num)) {
             let range = (sequence_num, sequence_num);
             peer.tell_given_back(destination, range, GivenBack::TooLarge, &mut self.shared);
-            peer.tell_of_room(&mut self.shared);
+            peer.go_on(&mut self.shared);
         }
     }
 }
@@ -144,7 +148,7 @@ impl Peer {
         }
         self.met = true;
         self.away_since = Some(now);
-        self.full = self.is_full(&shared.config.outbox);
+        self.holding_up = self.is_full(&shared.config.outbox);
         self.wake(shared);
     }
 
@@ -163,7 +167,7 @@ impl Peer {
 
     /// Whether who sends to it has to wait.
     fn holds_up(&self, now: Instant) -> bool {
-        self.full && !self.is_long_away(now)
+        self.holding_up && !self.is_long_away(now)
     }
 
     fn is_full(&self, limits: &OutboxLimits) -> bool {
@@ -207,40 +211,54 @@ impl Peer {
                 &mut self.outgoing.direct
             }
         };
-        match shared.config.reliable {
-            true => lane.keep(number, bytes.clone(), now),
-            false => lane.pass(number),
+        if shared.config.reliable {
+            lane.keep(number, bytes.clone(), now);
+            self.hand_over(shared);
+        } else {
+            lane.pass(number);
+            if let Some(link) = self.sending_link() {
+                self.transmit(link, number, bytes.clone(), shared);
+            }
         }
-        if let Some(link) = self.sending_link() {
-            shared.emit(Output::Transmit {
-                peer: self.id.clone(),
-                link,
-                sequence_num: number,
-                bytes: bytes.clone(),
-            });
-        }
-        self.full |= self.is_full(&shared.config.outbox);
+        self.holding_up |= self.is_full(&shared.config.outbox);
         self.wake(shared);
     }
 
-    /// Sends everything that is kept over a link that is up, in the order it was accepted.
-    pub(super) fn resend(&mut self, link: LinkId, shared: &mut Shared) {
-        let Lanes { direct, all } = &self.outgoing;
-        let (mut direct, mut all) = (direct.kept().peekable(), all.kept().peekable());
+    /// Some messages are settled, or a link is up: others are handed over in their place, and who
+    /// waits for room is told if there is some.
+    pub(super) fn go_on(&mut self, shared: &mut Shared) {
+        self.hand_over(shared);
+        self.tell_of_room(shared);
+    }
+
+    /// Hands what waits to the link that is up, in the order it was accepted, until as much is under
+    /// way as may be.
+    fn hand_over(&mut self, shared: &mut Shared) {
+        let Some(link) = self.sending_link() else {
+            return;
+        };
         loop {
-            let next = match (direct.peek(), all.peek()) {
-                (Some(one), Some(other)) if other.since < one.since => all.next(),
-                (Some(_), _) => direct.next(),
-                (None, _) => all.next(),
+            let Lanes { direct, all } = &mut self.outgoing;
+            if direct.under_way() + all.under_way() >= MAX_UNDER_WAY {
+                return;
+            }
+            let lane = match (direct.waiting(), all.waiting()) {
+                (Some(one), Some(other)) if other.since < one.since => all,
+                (Some(_), _) => direct,
+                (None, _) => all,
             };
-            let Some(kept) = next else { return };
-            shared.emit(Output::Transmit {
-                peer: self.id.clone(),
-                link,
-                sequence_num: kept.number,
-                bytes: kept.bytes.clone(),
-            });
+            let Some(kept) = lane.hand_over() else { return };
+            self.transmit(link, kept.number, kept.bytes, shared);
         }
+    }
+
+    fn transmit(&self, link: LinkId, sequence_num: u64, bytes: Bytes, shared: &mut Shared) {
+        shared.emit(Output::Transmit {
+            peer: self.id.clone(),
+            link,
+            sequence_num,
+            bytes,
+        });
     }
 
     /// Gives back what is too old, and says so when those who wait need not wait any more.
@@ -251,21 +269,21 @@ impl Peer {
             oldest.is_some_and(|since| now.duration_since(since) >= keep)
         };
         while too_old(self) && self.give_oldest_back(GivenBack::Expired, shared) {}
-        if self.full && self.live.is_none() {
+        if self.holding_up && self.live.is_none() {
             self.away_since.get_or_insert(now);
         }
-        if self.full && self.is_long_away(now) {
-            self.full = false;
+        if self.holding_up && self.is_long_away(now) {
+            self.holding_up = false;
             let peer = self.id.clone();
             shared.emit(Output::Room { peer });
         }
-        self.tell_of_room(shared);
+        self.go_on(shared);
     }
 
     /// Says that there is room again, if there was none.
-    pub(super) fn tell_of_room(&mut self, shared: &mut Shared) {
-        if self.full && self.has_room_again(&shared.config.outbox) {
-            self.full = false;
+    fn tell_of_room(&mut self, shared: &mut Shared) {
+        if self.holding_up && self.has_room_again(&shared.config.outbox) {
+            self.holding_up = false;
             let peer = self.id.clone();
             shared.emit(Output::Room { peer });
         }
@@ -274,7 +292,9 @@ impl Peer {
     /// When [`tend_outbox`](Self::tend_outbox) has something to do.
     pub(super) fn outbox_due(&self, limits: &OutboxLimits) -> Option<Instant> {
         let expires = self.oldest().map(|since| since + limits.keep);
-        let away = self.away_since.filter(|_| self.full && self.live.is_none());
+        let away = self
+            .away_since
+            .filter(|_| self.holding_up && self.live.is_none());
         let patience = away.map(|since| since + PATIENCE);
         expires.into_iter().chain(patience).min()
     }

@@ -249,18 +249,11 @@ fn a_durable_mesh_acknowledges_only_what_is_in_safe_hands() {
         };
         assert_eq!(bench.accept(1, &header), Ok(()));
     }
-    let acks = |outputs: &[Output]| -> Vec<u64> {
-        let acks = outputs.iter().filter_map(|output| match output {
-            Output::SendAck { up_to, .. } => Some(*up_to),
-            _ => None,
-        });
-        acks.collect()
-    };
-    assert!(acks(&bench.wait(SECOND)).is_empty());
+    assert!(acknowledged(&bench.wait(SECOND)).is_empty());
     let now = bench.now;
     let taken = bench.mesh.taken(&a, session(5), &me, 1, now);
     assert_eq!(taken, Some(1));
-    assert_eq!(acks(&bench.wait(SECOND)), [1]);
+    assert_eq!(acknowledged(&bench.wait(SECOND)), [1]);
     // A lost link before the second is taken: it is asked for again, and is a duplicate then.
     bench.mesh.link_closed(link(1), bench.now);
     bench.outputs();
@@ -271,4 +264,79 @@ fn a_durable_mesh_acknowledges_only_what_is_in_safe_hands() {
         next: Lanes { direct: 2, all: 1 },
     };
     assert!(outputs.contains(&hello), "{outputs:?}");
+}
+
+// What is under way.
+
+#[test]
+fn no_more_is_under_way_than_may_be_and_what_waits_follows_in_order() {
+    let most = MAX_UNDER_WAY as u64;
+    let mut bench = Bench::new(true);
+    bench.up(5, 1);
+    let mut all = Vec::new();
+    for n in 0..most + 50 {
+        let destination = if n % 2 == 0 { "a" } else { "*" };
+        bench.sends(destination);
+        bench.now += Duration::from_micros(1);
+        all.push(format!("{destination} {}", n / 2 + 1));
+    }
+    let mut sent = transmitted(&bench.outputs(), 1);
+    assert_eq!(sent, all[..MAX_UNDER_WAY]);
+    // The other lane is not acknowledged, and has its part of what may be under way.
+    bench.mesh.ack(link(1), session(1), &to("a"), 10, bench.now);
+    sent.extend(transmitted(&bench.outputs(), 1));
+    assert_eq!(sent, all[..MAX_UNDER_WAY + 10]);
+    let reason = Reason::OutOfWindow;
+    let now = bench.now;
+    bench
+        .mesh
+        .refused(link(1), session(1), &to("*"), 1, reason, now);
+    sent.extend(transmitted(&bench.outputs(), 1));
+    assert_eq!(sent, all[..MAX_UNDER_WAY + 11]);
+    // Over the next link goes what is open, and again no more than that.
+    bench.mesh.link_closed(link(1), bench.now);
+    bench.outputs();
+    bench.offer("a", 5, 2).unwrap();
+    let next = Lanes { direct: 11, all: 2 };
+    let again = transmitted(&bench.greet("a", 5, link(2), next), 2);
+    let is_open = |message: &&String| match message.split_once(' ') {
+        Some(("a", n)) => n.parse::<u64>().unwrap() > 10,
+        _ => *message != "* 1",
+    };
+    let open = all.iter().filter(is_open).take(MAX_UNDER_WAY);
+    assert!(again.iter().eq(open));
+    assert_eq!(again.len(), MAX_UNDER_WAY);
+}
+
+#[test]
+fn what_is_held_until_it_is_taken_is_acknowledged_then_and_others_with_it() {
+    let mut bench = Bench::new(true);
+    bench.up(5, 1);
+    let (a, me) = (id("a"), to("m"));
+    for (sequence_num, until_taken) in [(1, false), (2, true), (3, false)] {
+        let header = Header {
+            source: &a,
+            session: session(5),
+            destination: &me,
+            sequence_num,
+            timestamp: wall(0),
+        };
+        let now = bench.now;
+        let accepted = bench
+            .mesh
+            .accept(link(1), &header, until_taken, now, wall(0));
+        assert_eq!(accepted, Ok(()));
+    }
+    assert_eq!(acknowledged(&bench.wait(SECOND)), [1]);
+    let now = bench.now;
+    assert_eq!(bench.mesh.taken(&a, session(5), &me, 2, now), Some(3));
+    assert_eq!(acknowledged(&bench.wait(SECOND)), [3]);
+}
+
+fn acknowledged(outputs: &[Output]) -> Vec<u64> {
+    let acks = outputs.iter().filter_map(|output| match output {
+        Output::SendAck { up_to, .. } => Some(*up_to),
+        _ => None,
+    });
+    acks.collect()
 }

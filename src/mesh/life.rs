@@ -236,8 +236,7 @@ impl Peer {
             peer: self.id.clone(),
             link,
         });
-        self.resend(link, shared);
-        self.tell_of_room(shared);
+        self.go_on(shared);
         self.wake(shared);
     }
 
@@ -325,10 +324,12 @@ impl Peer {
         // The next hello says what an acknowledgement would have said.
         self.guards.direct.take_ack();
         self.guards.all.take_ack();
-        if self.full {
+        self.outgoing.direct.link_lost();
+        self.outgoing.all.link_lost();
+        if self.holding_up {
             shared.wake(shared.origin); // those who wait wait for it to come back now
         }
-        if self.full && !self.is_member(shared) {
+        if self.holding_up && !self.is_member(shared) {
             // Nothing more is for it.
             let peer = self.id.clone();
             shared.emit(Output::Room { peer });

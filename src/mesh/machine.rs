@@ -284,7 +284,7 @@ impl Mesh {
                 let gone = self.peers.values().find(|p| p.is_forgettable())?.id.clone();
                 if let Some(mut gone) = self.peers.remove(&gone) {
                     gone.give_all_back(GivenBack::Full, &mut self.shared);
-                    gone.tell_of_room(&mut self.shared);
+                    gone.go_on(&mut self.shared);
                     // Should it come back, its numbers must go on growing.
                     self.floor = self.floor.max(gone.direct_assigned);
                 }

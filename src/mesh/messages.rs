@@ -15,6 +15,8 @@ use crate::message::{Destination, Reason, Timestamp};
 impl Mesh {
     /// Whether a verified message that came over `link` is to be delivered. `wall` is the time of
     /// day. A refusal that the peer is to be told of follows as [`Output::SendRefused`].
+    /// `until_taken`: a message that is accepted is not acknowledged before [`taken`](Self::taken)
+    /// says so, as always on a [durable](super::Config::durable) mesh.
     ///
     /// # Errors
     /// The first that applies of [`Reason::WrongRecipient`], [`Reason::WrongPeer`] (also when the
@@ -23,6 +25,7 @@ impl Mesh {
         &mut self,
         link: LinkId,
         header: &Header<'_>,
+        until_taken: bool,
         now: Instant,
         wall: Timestamp,
     ) -> Result<(), Reason> {
@@ -69,7 +72,7 @@ impl Mesh {
         }
         if verdict.is_ok() {
             peer.hear(header.session);
-            if shared.config.durable {
+            if until_taken || shared.config.durable {
                 guard_of(peer, lane).hold(header.sequence_num);
             }
         }
@@ -107,9 +110,9 @@ impl Mesh {
         })
     }
 
-    /// A message that was accepted is in safe hands, on a [durable](super::Config::durable) mesh:
-    /// it may be acknowledged. Returns up to which number all are, if that has changed; the caller
-    /// keeps that before anything else goes out.
+    /// A message that was accepted until it is taken is in safe hands: it may be acknowledged.
+    /// Returns up to which number all are, if that has changed; on a
+    /// [durable](super::Config::durable) mesh the caller keeps that before anything else goes out.
     pub fn taken(
         &mut self,
         peer: &AgentId,
@@ -150,7 +153,7 @@ impl Mesh {
                 destination: destination.clone(),
                 up_to,
             });
-            peer.tell_of_room(shared);
+            peer.go_on(shared);
         }
     }
 
@@ -171,7 +174,7 @@ impl Mesh {
         let mine = session == shared.config.session
             && outgoing(peer, destination).is_some_and(|sent| sent.refuse(sequence_num));
         if mine {
-            peer.tell_of_room(shared);
+            peer.go_on(shared);
             shared.emit(Output::RefusedByPeer {
                 peer: peer.id.clone(),
                 destination: destination.clone(),

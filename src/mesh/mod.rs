@@ -51,3 +51,10 @@ pub use machine::Mesh;
 /// How many messages a receiver keeps that arrive before `hello` (`wire.md`); the caller holds
 /// them and closes the link at one more. They come again on the next one.
 pub const MAX_BEFORE_HELLO: usize = 256;
+
+/// Messages of one peer that are under way at most: handed to its link and not acknowledged. What a
+/// receiver keeps before `hello`, so that a link that comes up is never sent more; enough for eight
+/// acknowledgements, so that nobody waits for one; and more than what fits into the buffer of a link,
+/// so that a long round trip costs nothing more. A receiver that has to have room for so much can
+/// always read what comes.
+pub const MAX_UNDER_WAY: usize = MAX_BEFORE_HELLO;

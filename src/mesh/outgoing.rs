@@ -1,9 +1,17 @@
 //! What this agent sent to one peer under one destination and the peer has not acknowledged: the
 //! outbox of one lane.
 //!
-//! Messages are opaque bytes here. They are kept in the order of their numbers until the peer has
-//! seen them, refused them, or they are given back; whatever is kept when a link comes up is sent
-//! again on it.
+//! Messages are opaque bytes here. Each is in one of three states, which are named like this in the
+//! whole room:
+//!
+//! | a message | because | becomes |
+//! |---|---|---|
+//! | *waits* | no link is up, or as much is under way as may be | under way; settled, where it is given back |
+//! | is *under way* | it was handed to the link that is up | settled; waits again when the link is lost |
+//! | is *settled* | the peer has seen it, or refused it, or it was given back | forgotten |
+//!
+//! What waits or is under way is *kept*, in the order of the numbers: first what is under way, then
+//! what waits.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -14,9 +22,12 @@ use bytes::Bytes;
 #[derive(Debug, Default)]
 pub(super) struct Outgoing {
     kept: VecDeque<Kept>,
+    /// How many of those kept, from the front, are under way.
+    under_way: usize,
+    /// Of all that are kept.
     bytes: usize,
-    /// The greatest number ever meant for this peer.
-    sent: u64,
+    /// The greatest number that was ever under way.
+    handed: u64,
     /// Up to here the peer has seen all.
     seen: u64,
 }
@@ -35,8 +46,10 @@ impl Outgoing {
     pub(super) fn restored(sent: u64, kept: impl IntoIterator<Item = Kept>) -> Self {
         let kept: VecDeque<_> = kept.into_iter().collect();
         Self {
+            under_way: 0,
             bytes: kept.iter().map(|kept| kept.bytes.len()).sum(),
-            sent: sent.max(kept.back().map_or(0, |kept| kept.number)),
+            // Any of them may have been, and the peer have it.
+            handed: sent.max(kept.back().map_or(0, |kept| kept.number)),
             seen: 0,
             kept,
         }
@@ -44,7 +57,6 @@ impl Outgoing {
 
     /// Keeps a message until it is settled.
     pub(super) fn keep(&mut self, number: u64, bytes: Bytes, since: Instant) {
-        self.sent = number;
         self.bytes += bytes.len();
         self.kept.push_back(Kept {
             number,
@@ -55,13 +67,31 @@ impl Outgoing {
 
     /// A message goes out that nobody will acknowledge.
     pub(super) fn pass(&mut self, number: u64) {
-        self.sent = number;
+        self.handed = number;
         self.seen = number;
     }
 
-    /// What is kept, oldest first.
-    pub(super) fn kept(&self) -> impl Iterator<Item = &Kept> {
-        self.kept.iter()
+    /// The next one that waits.
+    pub(super) fn waiting(&self) -> Option<&Kept> {
+        self.kept.get(self.under_way)
+    }
+
+    /// The next one that waits is handed to the link that is up.
+    pub(super) fn hand_over(&mut self) -> Option<Kept> {
+        let next = self.waiting()?.clone();
+        self.under_way += 1;
+        self.handed = self.handed.max(next.number);
+        Some(next)
+    }
+
+    /// How many messages are under way.
+    pub(super) fn under_way(&self) -> usize {
+        self.under_way
+    }
+
+    /// The link is lost: what was under way waits for the next one.
+    pub(super) fn link_lost(&mut self) {
+        self.under_way = 0;
     }
 
     /// How many messages are kept.
@@ -81,14 +111,15 @@ impl Outgoing {
 
     /// The greatest number that a peer which is told goodbye should still wait for.
     pub(super) fn last(&self) -> Option<u64> {
-        let last = self.kept.back().map_or(self.seen, |kept| kept.number);
+        let under_way = self.kept.range(..self.under_way);
+        let last = under_way.last().map_or(self.seen, |kept| kept.number);
         (last > 0).then_some(last)
     }
 
     /// The peer has seen all up to `up_to`. Returns whether that is news; nobody can acknowledge
     /// what was never sent.
     pub(super) fn ack(&mut self, up_to: u64) -> bool {
-        let news = up_to > self.seen && up_to <= self.sent;
+        let news = up_to > self.seen && up_to <= self.handed;
         if news {
             self.seen = up_to;
             while self.kept.front().is_some_and(|kept| kept.number <= up_to) {
@@ -105,6 +136,7 @@ impl Outgoing {
         };
         if let Some(refused) = self.kept.remove(at) {
             self.bytes -= refused.bytes.len();
+            self.under_way -= usize::from(at < self.under_way);
         }
         true
     }
@@ -113,6 +145,7 @@ impl Outgoing {
     pub(super) fn take_oldest(&mut self) -> Option<u64> {
         let oldest = self.kept.pop_front()?;
         self.bytes -= oldest.bytes.len();
+        self.under_way = self.under_way.saturating_sub(1);
         if self.kept.is_empty() {
             // The peer is back: the memory of what waited for it goes too.
             self.kept.shrink_to(FEW);
@@ -123,7 +156,7 @@ impl Outgoing {
     /// A link comes up and the peer expects `next`. Returns up to where it has seen all, if that
     /// is news; a peer that has started anew knows of nothing.
     pub(super) fn resume(&mut self, next: u64) -> Option<u64> {
-        let seen = next.saturating_sub(1).min(self.sent);
+        let seen = next.saturating_sub(1).min(self.handed);
         self.ack(seen).then_some(seen)
     }
 }
@@ -139,12 +172,13 @@ mod tests {
         let mut outgoing = Outgoing::default();
         for n in numbers {
             outgoing.keep(*n, Bytes::from_static(b"message"), Instant::now());
+            outgoing.hand_over();
         }
         outgoing
     }
 
     fn numbers(outgoing: &Outgoing) -> Vec<u64> {
-        outgoing.kept().map(|kept| kept.number).collect()
+        outgoing.kept.iter().map(|kept| kept.number).collect()
     }
 
     #[test]
@@ -203,5 +237,23 @@ mod tests {
         outgoing.take_oldest();
         assert_eq!(outgoing.last(), Some(1), "what was given up does not come");
         assert_eq!(Outgoing::default().last(), None);
+        outgoing.keep(3, Bytes::from_static(b"message"), Instant::now());
+        assert_eq!(outgoing.last(), Some(1), "nor what waits");
+    }
+
+    #[test]
+    fn what_waits_cannot_be_acknowledged_and_what_was_under_way_waits_for_the_next_link() {
+        let mut outgoing = sent(&[1, 2]);
+        outgoing.keep(3, Bytes::from_static(b"message"), Instant::now());
+        assert!(!outgoing.ack(3), "not under way yet");
+        assert!(outgoing.ack(1));
+        assert!(outgoing.refuse(2));
+        assert_eq!((outgoing.under_way(), outgoing.len()), (0, 1));
+        assert_eq!(outgoing.hand_over().map(|kept| kept.number), Some(3));
+        assert!(outgoing.hand_over().is_none());
+        outgoing.link_lost();
+        assert_eq!(outgoing.hand_over().map(|kept| kept.number), Some(3));
+        assert!(outgoing.ack(3));
+        assert_eq!(outgoing.under_way(), 0);
     }
 }

@@ -48,8 +48,9 @@ pub(super) struct Peer {
     pub(super) met: bool,
     /// Since when no link is up, if somebody wants to know.
     pub(super) away_since: Option<Instant>,
-    /// Whether somebody may wait for room.
-    pub(super) full: bool,
+    /// Whether who sends to it has to wait: from when its outbox is full until a quarter is free, or
+    /// it was away for too long to be waited for.
+    pub(super) holding_up: bool,
     /// The greatest number given out to it alone.
     pub(super) direct_assigned: u64,
     /// Numbers refused because they were meant for others, so that none is refused twice.
@@ -114,7 +115,7 @@ impl Peer {
             outgoing: Lanes::default(),
             met: false,
             away_since: None,
-            full: false,
+            holding_up: false,
             direct_assigned: floor,
             misdirected: VecDeque::new(),
         }

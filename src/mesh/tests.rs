@@ -133,7 +133,7 @@ impl Bench {
     }
 
     pub(super) fn accept(&mut self, n: u8, header: &Header<'_>) -> Result<(), Reason> {
-        self.mesh.accept(link(n), header, self.now, wall(0))
+        self.mesh.accept(link(n), header, false, self.now, wall(0))
     }
 
     pub(super) fn state(&self, peer: &str) -> Option<PeerState> {

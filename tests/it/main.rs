@@ -57,4 +57,5 @@ mod revocation;
 mod sdp_fixtures;
 mod support;
 mod tls;
+mod unread;
 mod witness_fixtures;

@@ -1,6 +1,8 @@
 //! An endpoint whose addresses change while it lives.
 
+use std::future::poll_fn;
 use std::net::IpAddr;
+use std::task::Poll;
 
 use ifswarm::link::{ChannelOptions, Endpoint, EndpointConfig, Link, LinkEvent, LinkEvents};
 
@@ -50,6 +52,50 @@ async fn without_any_address_a_link_is_refused_and_with_one_again_made() {
         b.close().await;
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_that_is_given_up_while_it_is_made_leaves_nothing_at_the_port() {
+    within(async {
+        let (a, b) = (bind(1), bind(1));
+        let before = (a.usage(), b.usage());
+        let (near, _, offer) = a.dial(&"b".parse().unwrap()).await.unwrap();
+        near.close().await;
+        // Given up at each of the points where it waits, until it is made before that.
+        let mut given_up = 0;
+        for polls in 1.. {
+            let (ann, bob) = ("a".parse().unwrap(), "b".parse().unwrap());
+            let dialled = after_polls(polls, a.dial(&bob)).await;
+            let answered = after_polls(polls, b.answer(&ann, &offer)).await;
+            given_up += u32::from(!dialled) + u32::from(!answered);
+            if dialled && answered {
+                break;
+            }
+        }
+        assert!(given_up > 2, "{given_up}");
+        while (a.usage(), b.usage()) != before {
+            tokio::task::yield_now().await;
+        }
+        a.close().await;
+        b.close().await;
+    })
+    .await;
+}
+
+/// Whether `future` is ready when it was polled so often, each time it asked for it; then it is
+/// dropped.
+async fn after_polls(polls: u32, future: impl Future) -> bool {
+    let mut future = Box::pin(future);
+    let mut left = polls;
+    poll_fn(|cx| {
+        left -= 1;
+        match future.as_mut().poll(cx) {
+            Poll::Ready(_) => Poll::Ready(true),
+            Poll::Pending if left == 0 => Poll::Ready(false),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
 }
 
 /// Both ends of a link, which lives as long as they do.

@@ -159,7 +159,7 @@ impl Node {
             sequence_num: message.sequence_num,
             timestamp: message.timestamp,
         };
-        match self.mesh.accept(link, &header, now, wall) {
+        match self.mesh.accept(link, &header, false, now, wall) {
             Ok(()) => Verdict::Accepted,
             Err(reason) => {
                 self.refused += 1;

@@ -1,0 +1,132 @@
+//! A program that does not read costs nobody anything but the messages to it; and what it leaves
+//! unread when it lets go of its subscription.
+
+use ifswarm::agent::{Agent, AgentEvent, Subscription};
+use ifswarm::identity::AgentId;
+use ifswarm::signal::Admission;
+use serde_json::json;
+
+use crate::live::{LiveSwarm, builder, draft, say, serve, within};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_program_that_does_not_read_keeps_its_links_and_then_gets_everything_once_in_order() {
+    within(async {
+        let mut swarm = LiveSwarm::start(&["ann", "bob", "cid"]).await;
+        let [ann, bob, cid] = [0, 1, 2].map(|place| swarm.agent(place));
+        // One of bob's subscribers reads, the other one, which is in `swarm`, does not.
+        let mut reader = bob.subscribe();
+        for n in 1..=MANY {
+            ann.send(draft("bob", json!({ "n": n }))).await.unwrap();
+        }
+        for n in 1..=ROOM {
+            assert_eq!(number(&mut reader, ann.id()).await, n);
+        }
+        // Control frames go both ways over the link, time and again.
+        let mut events = ann.subscribe();
+        for _ in 0..10 {
+            bob.send_acked(say("ann", "I am busy")).await.unwrap();
+        }
+        while !is_countersigned(&events.recv().await.unwrap(), bob.id(), MANY) {}
+        // Somebody else is served meanwhile.
+        cid.send_acked(draft("bob", json!({ "n": 7 })))
+            .await
+            .unwrap();
+        assert_eq!(number(&mut reader, cid.id()).await, 7);
+        assert_eq!(bob.stats().delivered, ROOM + 1, "there is room for no more");
+
+        drop(reader);
+        let ann_id = ann.id().clone();
+        let mut came = Vec::new();
+        while (came.len() as u64) < MANY {
+            match swarm.agents[1].events.recv().await.unwrap() {
+                AgentEvent::Message(message) if *message.source() == ann_id => {
+                    came.push(message.payload()["n"].as_u64().unwrap());
+                }
+                AgentEvent::PeerDown { peer, why } => panic!("{peer} is down: {why:?}"),
+                _ => {}
+            }
+        }
+        assert_eq!(came, Vec::from_iter(1..=MANY));
+        let all = |event| match event {
+            AgentEvent::PeerDown { peer, why } => panic!("{peer} is down: {why:?}"),
+            AgentEvent::Acked { up_to, .. } => (up_to == MANY).then_some(()),
+            _ => None,
+        };
+        swarm.agents[0].until(all).await;
+        assert_eq!(swarm.agent(1).stats().duplicated, 0);
+        swarm.end().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_stood_unread_in_a_subscription_comes_again_after_a_restart_with_an_outbox_on_disk() {
+    within(async {
+        let server = serve(Admission::Open).await;
+        let folder = tempfile::tempdir().unwrap();
+        let ann = builder("ann", &server.url(), folder.path());
+        let ann = ann.start().await.unwrap();
+        let start = async || {
+            let builder = builder("bob", &server.url(), folder.path());
+            let builder = builder.outbox(Some(folder.path().join("outbox")));
+            builder.start().await.unwrap()
+        };
+        let bob = start().await;
+        let mut inbox = bob.subscribe();
+        ann.linked(1).await.unwrap();
+        send(&ann, 1..=3).await;
+        assert_eq!(number(&mut inbox, ann.id()).await, 1);
+        delivered(&bob, 3).await;
+        drop(inbox);
+        // What comes while nobody listens waits for who listens next.
+        send(&ann, 4..=4).await;
+        delivered(&bob, 4).await;
+        assert_eq!(number(&mut bob.subscribe(), ann.id()).await, 4);
+        bob.shutdown("once more").await.unwrap();
+
+        let bob = start().await;
+        let mut inbox = bob.subscribe();
+        send(&ann, 5..=5).await;
+        for n in [2, 3, 5] {
+            assert_eq!(number(&mut inbox, ann.id()).await, n);
+        }
+        ann.shutdown("done").await.unwrap();
+        bob.shutdown("done").await.unwrap();
+        server.shutdown().await;
+    })
+    .await;
+}
+
+async fn send(ann: &Agent, numbers: impl Iterator<Item = u64>) {
+    for n in numbers {
+        ann.send(draft("bob", json!({ "n": n }))).await.unwrap();
+    }
+}
+
+/// Until so many messages have come.
+async fn delivered(bob: &Agent, count: u64) {
+    while bob.stats().delivered < count {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// The number in the next message of `peer`.
+async fn number(inbox: &mut Subscription, peer: &AgentId) -> u64 {
+    loop {
+        match inbox.recv().await.expect("an agent that lives") {
+            AgentEvent::Message(message) if message.source() == peer => {
+                break message.payload()["n"].as_u64().unwrap();
+            }
+            _ => {}
+        }
+    }
+}
+
+fn is_countersigned(event: &AgentEvent, by: &AgentId, more_than: u64) -> bool {
+    matches!(event, AgentEvent::Countersigned { peer, entries } if peer == by && *entries > more_than)
+}
+
+/// What the agent takes for a program that does not read.
+const ROOM: u64 = 512;
+/// More than that, and than what the engine holds, and what may be under way besides.
+const MANY: u64 = 1500;
