@@ -112,7 +112,7 @@ fn what(
         "kill" => What::Kill(ground.agent(field)?),
         "freeze" => What::Freeze(ground.agent(field)?),
         "cut" => {
-            let (from, to) = ground.from_to(field)?;
+            let (from, to) = ground.two_ends(field)?;
             let one_way = members.read("one_way", Field::truth)?.unwrap_or(false);
             What::Cut { from, to, one_way }
         }

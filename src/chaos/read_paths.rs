@@ -38,7 +38,7 @@ impl Ground {
     }
 
     /// Two agents that are linked, as they are written.
-    pub(super) fn from_to(&self, field: &Field<'_>) -> Result<(AgentId, AgentId), Flaw> {
+    pub(super) fn two_ends(&self, field: &Field<'_>) -> Result<(AgentId, AgentId), Flaw> {
         let expected = "two agents, as in `[finance, legal]`";
         let items = field.list(expected)?;
         let [a, b] = &items[..] else {
@@ -61,7 +61,7 @@ impl Ground {
 
     /// The link between two agents.
     pub(super) fn link(&self, field: &Field<'_>) -> Result<Link, Flaw> {
-        let (a, b) = self.from_to(field)?;
+        let (a, b) = self.two_ends(field)?;
         Ok(sorted(&a, &b))
     }
 
