@@ -159,10 +159,16 @@ impl Links {
 }
 
 impl Active {
-    /// Lets the queued frames go out, closes the connection, and ends the tasks.
+    /// Lets the queued frames go out, closes the connection, and ends the tasks. In this order:
+    ///
+    /// 1. The writer ends when it has drained the queues, which it sees when they are dropped: the
+    ///    goodbye may stand in them.
+    /// 2. The connection is closed once the engine has sent what the writer gave it.
+    /// 3. The reader goes last: meanwhile it empties the engine's queues, without which the
+    ///    acknowledgements that the other two wait for would not be handled. Where the link is still
+    ///    being made, it is what makes it, and there is nothing else to end.
     pub(super) async fn end(self) {
         if let Some(made) = self.made {
-            // The writer ends when it has drained the queues that are dropped here.
             drop((made.way, made.control));
             let _ = timeout(LAST_WORDS, made.writer).await;
             made.link.close().await;

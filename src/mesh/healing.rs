@@ -157,7 +157,7 @@ impl Peer {
     /// Plans another attempt where one makes sense.
     pub(super) fn retry(&mut self, shared: &mut Shared, now: Instant) {
         self.retry_at = None;
-        if self.wants_link(shared) && !self.waiting {
+        if self.wants_link(shared) && !self.in_line {
             self.retry_at = Some(now + shared.backoff(self.failures));
             self.failures = self.failures.saturating_add(1);
             self.wake(shared);
@@ -191,7 +191,7 @@ impl Peer {
 
     /// It is this peer's turn to be dialled, if that is still wanted.
     fn have_turn(&mut self, shared: &mut Shared, now: Instant) {
-        if std::mem::take(&mut self.waiting) && self.wants_link(shared) {
+        if std::mem::take(&mut self.in_line) && self.wants_link(shared) {
             self.dial(shared, now);
         }
     }

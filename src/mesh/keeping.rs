@@ -49,36 +49,44 @@ impl Mesh {
     /// # Errors
     /// [`SendError`].
     pub fn assign(&self, destination: &Destination, now: Instant) -> Result<Assigned, SendError> {
-        let shared = &self.shared;
-        if shared.leaving.is_some() {
+        if self.shared.leaving.is_some() {
             return Err(SendError::Leaving);
         }
-        let to: Vec<_> = match destination {
-            Destination::Agent(id) if *id == shared.config.me => return Err(SendError::ToMyself),
+        let (to, greatest) = match destination {
             Destination::Agent(id) => {
-                let peer = self.peers.get(id).filter(|peer| peer.is_receiver(shared));
-                peer.into_iter().collect()
+                let peer = self.receiver(id)?;
+                (vec![peer], peer.direct_assigned)
             }
-            Destination::All => {
-                let members = self.peers.values();
-                members.filter(|peer| peer.is_member(shared)).collect()
-            }
+            Destination::All => (self.members()?, self.shared.all_assigned),
         };
         if let Some(full) = to.iter().find(|peer| peer.holds_up(now)) {
             let peer = full.id.clone();
             return Err(SendError::Full { peer });
         }
-        let sequence_num = match (destination, to.first()) {
-            (Destination::All, None) => return Err(SendError::NoPeers),
-            (Destination::All, Some(_)) => shared.all_assigned + 1,
-            (Destination::Agent(_), Some(peer)) => peer.direct_assigned + 1,
-            (Destination::Agent(peer), None) => {
-                let peer = peer.clone();
-                return Err(SendError::NotConnected { peer });
-            }
-        };
-        let to = to.into_iter().map(|peer| peer.id.clone()).collect();
-        Ok(Assigned { sequence_num, to })
+        Ok(Assigned {
+            sequence_num: greatest + 1,
+            to: to.into_iter().map(|peer| peer.id.clone()).collect(),
+        })
+    }
+
+    /// The peer that a message to `id` alone is for.
+    fn receiver(&self, id: &AgentId) -> Result<&Peer, SendError> {
+        if *id == self.shared.config.me {
+            return Err(SendError::ToMyself);
+        }
+        let peer = self.peers.get(id);
+        let peer = peer.filter(|peer| peer.is_receiver(&self.shared));
+        peer.ok_or_else(|| SendError::NotConnected { peer: id.clone() })
+    }
+
+    /// Those that a message to everybody is for: at least one.
+    fn members(&self) -> Result<Vec<&Peer>, SendError> {
+        let peers = self.peers.values();
+        let members: Vec<_> = peers.filter(|peer| peer.is_member(&self.shared)).collect();
+        match members.is_empty() {
+            true => Err(SendError::NoPeers),
+            false => Ok(members),
+        }
     }
 
     /// How much is kept for each peer.

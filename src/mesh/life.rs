@@ -86,7 +86,7 @@ impl Peer {
         self.abandon(CloseReason::Replaced, shared);
         self.retry_at = None;
         if shared.line.is_full() {
-            if !std::mem::replace(&mut self.waiting, true) {
+            if !std::mem::replace(&mut self.in_line, true) {
                 shared.line.enter(self.id.clone(), self.failures > 0);
             }
             return;

@@ -37,7 +37,7 @@ pub(super) struct Peer {
     pub(super) failures: u32,
     pub(super) retry_at: Option<Instant>,
     /// Whether it waits in line to be dialled.
-    pub(super) waiting: bool,
+    pub(super) in_line: bool,
     /// What it sends, per destination: me, and `*`. Outlives its links, not its session.
     pub(super) guards: Lanes<Guard>,
     /// Its sessions of which a message was accepted, the latest last.
@@ -109,7 +109,7 @@ impl Peer {
             used: VecDeque::new(),
             failures: 0,
             retry_at: None,
-            waiting: false,
+            in_line: false,
             guards: new_guards(config),
             heard: VecDeque::new(),
             outgoing: Lanes::default(),
