@@ -24,6 +24,7 @@ mod files;
 mod fixtures;
 mod full_disk;
 mod fuzz;
+mod hangup;
 mod healing;
 mod hostile_server;
 mod interop;
