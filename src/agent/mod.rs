@@ -46,6 +46,7 @@ mod parting;
 mod pen;
 mod quality;
 mod remembering;
+mod seldom;
 mod sending;
 mod signaling;
 mod syncer;
