@@ -13,7 +13,7 @@ use super::core::{Core, Shared, wall_clock};
 use super::countersigning::Countersigning;
 use super::driver::run;
 use super::event::Subscribers;
-use super::file_store::Store;
+use super::files::Store;
 use super::files::{AcceptFiles, Files};
 use super::gate::Gate;
 use super::keyring::Keyring;
