@@ -13,11 +13,12 @@ use super::core::{Core, Shared, wall_clock};
 use super::countersigning::Countersigning;
 use super::driver::run;
 use super::event::Subscribers;
-use super::file_store::Store;
+use super::files::Store;
 use super::files::{AcceptFiles, Files};
 use super::gate::Gate;
 use super::keyring::Keyring;
 use super::links::Links;
+use super::seldom::Seldom;
 use super::sending::Rooms;
 use super::signaling::{Servers, Signaling, forward};
 use super::vitals::Tally;
@@ -402,6 +403,8 @@ impl Builder {
                 tally: Tally::new(),
                 signal_queue,
                 pause_asked: None,
+                of_server: Seldom::default(),
+                of_peers: Seldom::default(),
                 runtime,
                 tasks,
                 network: None,

@@ -6,7 +6,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::file_wire::TransferId;
+use super::files::TransferId;
 use crate::identity::{AgentId, Session, Signature};
 use crate::mesh::{Lanes, Last, Next};
 use crate::message::{Destination, Reason, one_line, parse_strict};

@@ -231,7 +231,9 @@ impl Core {
             Ok(Control::Unknown) => self.stats.unknown_control += 1,
             Err(detail) => {
                 self.stats.bad_control += 1;
-                tracing::warn!(agent = %self.me, %peer, %link, reason = %detail, "a control frame was refused");
+                if let Some(unsaid) = self.of_peers.say(now) {
+                    tracing::warn!(agent = %self.me, %peer, %link, reason = %detail, unsaid, "a control frame was refused");
+                }
             }
         }
     }
@@ -260,7 +262,9 @@ impl Core {
             self.mesh.goodbye(link, read, self.now);
         } else {
             self.stats.bad_control += 1;
-            tracing::warn!(agent = %self.me, %peer, %link, reason = "bad-signature", "a goodbye was not signed by the one who leaves; ignored");
+            if let Some(unsaid) = self.of_peers.say(self.now) {
+                tracing::warn!(agent = %self.me, %peer, %link, reason = "bad-signature", unsaid, "a goodbye was not signed by the one who leaves; ignored");
+            }
         }
     }
 

@@ -29,6 +29,7 @@ use super::gate::Gate;
 use super::keyring::Keyring;
 use super::links::Links;
 use super::pen::Pen;
+use super::seldom::Seldom;
 use super::sending::Rooms;
 use super::taking::{Mark, Marks, SharedJournal, open};
 use super::vitals::Tally;
@@ -81,6 +82,9 @@ pub(super) struct Core {
     pub(super) signal_queue: mpsc::Sender<ClientFrame>,
     /// What the server asked to wait, should the connection end now.
     pub(super) pause_asked: Option<Duration>,
+    /// Lines in the log that the server can bring about, and those that peers can.
+    pub(super) of_server: Seldom,
+    pub(super) of_peers: Seldom,
     /// Where the agent lives, whoever enters from another runtime.
     pub(super) runtime: Handle,
     pub(super) tasks: JoinSet<()>,

@@ -44,8 +44,8 @@ impl Core {
                 let reason = error.reason.sdp_reason();
                 if matches!(error.frame_type, Some("offer" | "answer")) {
                     self.reject_sdp(error.from.as_ref(), None, reason, &error.detail);
-                } else {
-                    tracing::warn!(agent = %self.me, reason = %error, "the server sent what is no frame");
+                } else if let Some(unsaid) = self.of_server.say(self.now) {
+                    tracing::warn!(agent = %self.me, reason = %error, unsaid, "the server sent what is no frame");
                 }
                 return true;
             }
@@ -67,7 +67,9 @@ impl Core {
             ServerFrame::IceCandidates(candidates) => self.on_candidates(candidates),
             ServerFrame::Error(error) => return self.on_error(error),
             ServerFrame::Challenge { .. } | ServerFrame::Registered(_) => {
-                tracing::warn!(agent = %self.me, reason = "registered already", "the server repeats itself; ignored");
+                if let Some(unsaid) = self.of_server.say(self.now) {
+                    tracing::warn!(agent = %self.me, reason = "registered already", unsaid, "the server repeats itself; ignored");
+                }
             }
         }
         true
@@ -80,13 +82,17 @@ impl Core {
         }
     }
 
-    pub(super) fn may_be_dialled(&self, peer: &Peer) -> bool {
+    pub(super) fn may_be_dialled(&mut self, peer: &Peer) -> bool {
         let is_known = self.keyring.admits(&peer.agent_id, &peer.public_key);
-        if !is_known && peer.agent_id != self.me {
+        if !is_known
+            && peer.agent_id != self.me
+            && let Some(unsaid) = self.of_server.say(self.now)
+        {
             tracing::warn!(
                 agent = %self.me,
                 peer = %peer.agent_id,
                 reason = "key-mismatch or unknown-source",
+                unsaid,
                 "not in the roster under this key; not dialled"
             );
         }
@@ -207,7 +213,9 @@ impl Core {
             _ => {
                 let (link, to) = (error.link.map(tracing::field::display), error.to.as_ref());
                 let peer = to.map(tracing::field::display);
-                tracing::warn!(agent = %self.me, peer, link, reason = %error.code, detail = %error.message, "the server refused");
+                if let Some(unsaid) = self.of_server.say(self.now) {
+                    tracing::warn!(agent = %self.me, peer, link, reason = %error.code, detail = %error.message, unsaid, "the server refused");
+                }
                 // A frame that nobody signed: it can end an attempt, which the server could by its
                 // silence too, and never a link that is up.
                 let is_attempt = |link| self.links.get(link).is_some_and(|l| l.setup.is_none());

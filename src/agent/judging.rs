@@ -171,7 +171,9 @@ impl Core {
         note: &str,
     ) {
         self.stats.bad_control += 1;
-        tracing::warn!(agent = %self.me, %peer, reason, detail, "a checkpoint was refused");
+        if let Some(unsaid) = self.of_peers.say(self.now) {
+            tracing::warn!(agent = %self.me, %peer, reason, detail, unsaid, "a checkpoint was refused");
+        }
         let entry = Entry::new(Event::CheckpointRejected, self.wall).peer(peer);
         let digest: [u8; 32] = Sha256::digest(note).into();
         self.testify(entry.metadata(json!({

@@ -22,16 +22,6 @@ mod driver;
 mod effects;
 mod event;
 mod evidence;
-mod file_chunks;
-mod file_lane;
-mod file_link;
-mod file_name;
-mod file_receiving;
-mod file_sending;
-mod file_store;
-#[cfg(test)]
-mod file_tests;
-mod file_wire;
 mod files;
 mod gate;
 mod introduce;
@@ -46,6 +36,7 @@ mod parting;
 mod pen;
 mod quality;
 mod remembering;
+mod seldom;
 mod sending;
 mod signaling;
 mod syncer;
@@ -65,9 +56,10 @@ pub use control::Control;
 pub use conversations::Conversation;
 pub use event::{AgentEvent, Subscription};
 pub use evidence::Evidence;
-pub use file_sending::{FileError, FileTransfer};
-pub use file_wire::{FileOffer, InvalidTransferId, TransferId};
-pub use files::{AcceptFiles, Direction, FileEvent, FileState};
+pub use files::{
+    AcceptFiles, Direction, FileError, FileEvent, FileOffer, FileState, FileTransfer,
+    InvalidTransferId, TransferId,
+};
 pub use network::host_addresses;
 pub use quality::ConnectionQuality;
 pub use sending::DeliveryError;

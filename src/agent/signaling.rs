@@ -266,8 +266,12 @@ impl Core {
         let entry = Entry::new(Event::SignalingConnected, self.wall);
         self.testify(entry.metadata(json!({ "agents": peers.len() })));
         self.tally.is_registered = true;
-        let there = peers.iter().filter(|peer| self.may_be_dialled(peer));
-        let there: Vec<_> = there.map(|p| (p.agent_id.clone(), p.session)).collect();
+        let mut there = Vec::new();
+        for peer in peers {
+            if self.may_be_dialled(peer) {
+                there.push((peer.agent_id.clone(), peer.session));
+            }
+        }
         self.mesh.signaling_back(&there, self.now);
         self.drain_mesh();
     }

@@ -5,6 +5,7 @@
 //! more, however it ended. After that it has its time, then SIGTERM, then SIGKILL.
 
 use std::collections::VecDeque;
+use std::io::{self, Write};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -317,7 +318,8 @@ async fn pass_on(stderr: ChildStderr, id: AgentId) -> VecDeque<String> {
         let line = String::from_utf8_lossy(&line);
         let line = line.trim_end();
         // As it is: it is a log line already, of a process that logs as this one does.
-        eprintln!("{id}: {line}");
+        // It may be a terminal that was closed.
+        let _ = writeln!(io::stderr(), "{id}: {line}");
         if last.len() == LAST_WORDS {
             last.pop_front();
         }

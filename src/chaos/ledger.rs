@@ -160,7 +160,8 @@ impl<K: Ord + Clone> Ledger<K> {
         let sums = &mut lane.sums;
         match state {
             None if number > lane.offered || number == 0 => return sums.unasked += 1,
-            None if number <= lane.before && lane.again.insert(number) => return,
+            // To this life of it in order, as all else.
+            None if number <= lane.before && lane.again.insert(number) => {}
             None => return sums.doubled += 1,
             Some(State::Refused) => sums.unasked += 1,
             Some(State::Offered | State::Doubtful) => {
@@ -357,6 +358,10 @@ mod tests {
         assert_eq!((ledger.sums().doubled, ledger.sums().out_of_order), (0, 0));
         ledger.delivered(&'a', 2);
         assert_eq!(ledger.sums().doubled, 1);
+        ledger.receiver_forgets(&'a');
+        ledger.delivered(&'a', 2);
+        ledger.delivered(&'a', 1);
+        assert_eq!((ledger.sums().doubled, ledger.sums().out_of_order), (1, 1));
     }
 
     #[test]

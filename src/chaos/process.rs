@@ -1,6 +1,6 @@
 //! One real process of a run: its pipes, and the signals that strike it.
 //!
-//! The end of its standard input ends an agent, however this process came to its own end.
+//! The end of its standard input ends an agent or the server, however this process came to its own end.
 
 use std::fs::OpenOptions;
 use std::io;

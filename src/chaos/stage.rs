@@ -292,6 +292,7 @@ impl<'a> Stage<'a> {
 
     pub(super) fn start_server(&mut self) -> Result<(), ChaosError> {
         let mut command = self.command("signal");
+        command.arg("--chaos");
         let listen = self.server_at.unwrap_or(self.scenario.swarm.signal.listen);
         command.args(["--listen", &listen.to_string()]);
         command.arg("--swarm").arg(&self.place.swarm_file);

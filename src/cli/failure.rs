@@ -3,6 +3,8 @@
 use std::fmt::{self, Write as _};
 use std::process::ExitCode;
 
+use super::output::tell;
+
 /// Which kind of failure it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Failure {
@@ -59,7 +61,7 @@ pub(crate) fn impossible(error: impl Into<anyhow::Error>) -> anyhow::Error {
 
 /// Tells `error` on standard error in one block; the exit code to end with.
 pub(super) fn report(error: &anyhow::Error) -> ExitCode {
-    eprintln!("error: {}", chain(error));
+    tell(&format!("error: {}", chain(error)));
     Failure::kind_of(error).into()
 }
 

@@ -35,6 +35,8 @@ pub(super) fn start(globals: &Globals) -> anyhow::Result<()> {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
+        // It would panic where standard error is a terminal that was closed.
+        .log_internal_errors(false)
         .with_ansi(output::color(globals, &io::stderr()));
     let discreet = filter_fn(|metadata| is_discreet(metadata.target(), *metadata.level()));
     match globals.log_format {

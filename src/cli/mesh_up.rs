@@ -142,7 +142,7 @@ pub(super) fn verdict(ok: bool) -> ExitCode {
 
 pub(super) fn interrupted(bars: &Bars) -> ExitCode {
     bars.clear();
-    eprintln!("interrupted");
+    output::tell("interrupted");
     Failure::Interrupted.into()
 }
 

@@ -21,6 +21,12 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     out.flush()
 }
 
+/// Writes a line to standard error. A terminal that was closed meanwhile is no reason to panic, as
+/// `eprintln!` does: whoever closed it waits for the goodbye.
+pub(crate) fn tell(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
 impl Out {
     pub(crate) fn new() -> Self {
         Self {

@@ -1,16 +1,19 @@
 //! `ifswarm signal`: the signaling server, until Ctrl-C or SIGTERM.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::thread;
 
 use anyhow::anyhow;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 
 use super::Globals;
 use super::failure::{Failure, impossible, unusable};
+use super::interrupt::Interrupt;
 use super::limits::{raise_descriptors, raise_descriptors_towards};
 use super::output::print;
 use super::roster::known_keys;
@@ -53,11 +56,14 @@ pub(crate) struct Args {
     witness: Option<PathBuf>,
     #[command(flatten)]
     watching: Watching,
+    /// End at the end of standard input, which is that of `ifswarm chaos`
+    #[arg(long, hide = true)]
+    chaos: bool,
 }
 
 pub(crate) async fn run(args: Args, _: &Globals) -> anyhow::Result<ExitCode> {
     // Before anything else, so that no signal is missed.
-    let mut stop = Stop::listen()?;
+    let mut interrupt = Interrupt::listen()?;
     let swarm = args.swarm.as_ref().map(|path| Swarm::read(path));
     let swarm = swarm.transpose().map_err(unusable)?;
     let key = match &args.key {
@@ -118,14 +124,20 @@ pub(crate) async fn run(args: Args, _: &Globals) -> anyhow::Result<ExitCode> {
             None => std::future::pending().await,
         }
     };
-    // Both are cancel-safe; after either the other is not needed.
+    let orphaned = async {
+        match args.chaos {
+            true => end_of_input().await,
+            false => std::future::pending().await,
+        }
+    };
+    // All are cancel-safe; after any the others are not needed.
     let failed = tokio::select! {
-        () = stop.requested() => None,
+        () = interrupt.heard() => None,
+        () = orphaned => None,
         err = broken => Some(err),
     };
-    tokio::select! {
-        () = server.shutdown() => {}
-        () = stop.requested() => return Ok(Failure::Interrupted.into()),
+    if interrupt.or(server.shutdown()).await.is_none() {
+        return Ok(Failure::Interrupted.into());
     }
     let closed = witness.map_or(Ok(()), SignalWitness::close);
     match failed {
@@ -177,27 +189,15 @@ pub(super) fn listen_address(text: &str) -> Result<SocketAddr, String> {
     })
 }
 
-/// The wish to end, by Ctrl-C or SIGTERM.
-struct Stop {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Stop {
-    fn listen() -> anyhow::Result<Self> {
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt()).map_err(impossible)?,
-            terminate: signal(SignalKind::terminate()).map_err(impossible)?,
-        })
-    }
-
-    async fn requested(&mut self) {
-        // Both are cancel-safe.
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
+/// Waits until whoever has the other end of standard input is gone, however that came about. A thread
+/// of its own: a read of standard input cannot be cancelled.
+async fn end_of_input() {
+    let (end, ended) = oneshot::channel();
+    thread::spawn(move || {
+        let _ = io::copy(&mut io::stdin(), &mut io::sink());
+        let _ = end.send(());
+    });
+    let _ = ended.await;
 }
 
 /// Standard streams, the listener, the runtime's own, the witness logs.

@@ -1,10 +1,12 @@
 //! How a client comes to be registered: TCP, TLS, WebSocket, challenge, proof; and why it does not.
 
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{Error, Message, http};
 
@@ -299,14 +301,32 @@ async fn connect_tcp(target: &Target) -> Result<TcpStream, ConnectError> {
     let addresses: Vec<_> = addresses.collect();
     let unreachable = |source: io::Error| match source.kind() {
         io::ErrorKind::ConnectionRefused => ConnectError::Refused { url: url() },
+        io::ErrorKind::TimedOut => ConnectError::TimedOut {
+            url: url(),
+            after: ONE_ADDRESS,
+        },
         _ => ConnectError::Unreachable { url: url(), source },
     };
-    let tcp = TcpStream::connect(addresses.as_slice())
+    let tcp = first_of(&addresses, ONE_ADDRESS)
         .await
         .map_err(unreachable)?;
     // Offers are small and every one is waited for.
     tcp.set_nodelay(true).map_err(unreachable)?;
     Ok(tcp)
+}
+
+/// A connection to the first of these addresses that answers; what the last one said, if none does. A
+/// host that drops packets says nothing, and must not keep the others from being tried.
+async fn first_of(addresses: &[SocketAddr], patience: Duration) -> io::Result<TcpStream> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in addresses {
+        match timeout(patience, TcpStream::connect(address)).await {
+            Ok(Ok(tcp)) => return Ok(tcp),
+            Ok(Err(err)) => last = err,
+            Err(_) => last = io::ErrorKind::TimedOut.into(),
+        }
+    }
+    Err(last)
 }
 
 /// The next frame before registration; a refusal is an error.
@@ -347,5 +367,43 @@ async fn next_frame(socket: &mut Socket, target: &Target) -> Result<ServerFrame,
             url,
             detail: err.to_string(),
         }),
+    }
+}
+
+/// For one address of a host to take a connection: a packet that was lost is sent again after 1 s and
+/// after 3 s, and there is time left for a second address.
+const ONE_ADDRESS: Duration = Duration::from_secs(4);
+
+#[cfg(test)]
+mod tests {
+    use socket2::{Domain, Socket as Raw, Type};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// A listener that takes nobody: the kernel drops what comes once its queue is full.
+    fn silent() -> (Raw, Vec<std::net::TcpStream>, SocketAddr) {
+        let raw = Raw::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        raw.bind(&any.into()).unwrap();
+        raw.listen(0).unwrap();
+        let address = raw.local_addr().unwrap().as_socket().unwrap();
+        let waiting = Duration::from_millis(200);
+        let fill = || std::net::TcpStream::connect_timeout(&address, waiting).ok();
+        let filled = std::iter::from_fn(fill).take(16).collect();
+        (raw, filled, address)
+    }
+
+    #[tokio::test]
+    async fn an_address_that_does_not_answer_is_given_up_for_the_next_one() {
+        let (_raw, filled, silent) = silent();
+        assert!(filled.len() < 16, "the kernel drops nothing");
+        let good = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addresses = [silent, good.local_addr().unwrap()];
+        let patience = Duration::from_millis(500);
+        let tcp = first_of(&addresses, patience).await.unwrap();
+        assert_eq!(tcp.peer_addr().unwrap(), addresses[1]);
+        let err = first_of(&addresses[..1], patience).await.unwrap_err();
+        assert_eq!(err.kind(), io::ErrorKind::TimedOut);
     }
 }

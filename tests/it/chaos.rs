@@ -7,6 +7,7 @@ use ifswarm::chaos::{Conditions, Kind, Scenario, What, plan};
 use serde_json::Value;
 
 use crate::cli::{ifswarm, run};
+use crate::program::{Program, gone};
 
 fn scenarios() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("swarms/chaos")
@@ -355,6 +356,38 @@ fn real_processes_survive_a_cut_a_freeze_a_kill_and_the_loss_of_the_server() {
         assert_eq!(counts, [1, 1, 1], "{report:#}");
     }
     assert_eq!(report["links"]["up"], 10);
+}
+
+#[test]
+fn nobody_is_left_when_the_runner_is_killed() {
+    let (_dir, path) = written("for: 10m\nfaults: [{ at: 5m, freeze: ann, for: 1s }]\n");
+    let mut command = ifswarm();
+    command
+        .arg("chaos")
+        .arg("--keep")
+        .arg(path.parent().unwrap());
+    let runner = Program::start(command.arg(&path));
+    // The server and two agents.
+    let all = loop {
+        let found = children_of(runner.id());
+        if found.len() == 3 {
+            break found;
+        }
+        std::thread::yield_now();
+    };
+    runner.kill("KILL");
+    all.iter().for_each(|process| gone(process));
+}
+
+/// The processes whose parent this is.
+fn children_of(parent: u32) -> Vec<String> {
+    let entries = fs::read_dir("/proc").unwrap();
+    let processes = entries.filter_map(|entry| entry.unwrap().file_name().into_string().ok());
+    let is_child = |process: &String| {
+        let status = fs::read_to_string(format!("/proc/{process}/status"));
+        status.is_ok_and(|status| status.contains(&format!("\nPPid:\t{parent}\n")))
+    };
+    processes.filter(is_child).collect()
 }
 
 #[test]

@@ -216,8 +216,8 @@ fn a_port_in_use_could_not_be_had() {
 }
 
 #[test]
-fn sigterm_and_ctrl_c_end_the_signaling_server_cleanly() {
-    for name in ["TERM", "INT"] {
+fn a_signal_that_asks_for_it_ends_the_signaling_server_cleanly() {
+    for name in ["TERM", "INT", "HUP"] {
         let mut server = Running::signal(&["--open", "--listen", "127.0.0.1:0"]);
         let url = server.line();
         let url = url.strip_prefix("listening on ws://127.0.0.1:").unwrap();

@@ -2,8 +2,12 @@
 //! seed; `ifswarm chaos FILE --simulate --seed N`, or `IFSWARM_SEED=n` here, runs that one alone.
 
 use std::ops::Range;
+use std::time::Duration;
 
-use ifswarm::chaos::sim::{Faults, Shape, SimReport, calm_seed, shape_of, simulate, trace_seed};
+use ifswarm::chaos::sim::{
+    Faults, Shape, SimReport, calm_seed, run_seed, shape_of, simulate, trace_seed,
+};
+use ifswarm::mesh::OutboxLimits;
 
 /// Runs seeds and returns what they have shown.
 fn run(seeds: Range<u64>, shape: impl Fn(u64) -> Shape + Sync) -> SimReport {
@@ -51,6 +55,19 @@ fn in_three_hundred_seeds_no_message_is_lost_doubled_or_overtaken_and_every_link
             "refusals told",
         ],
     );
+}
+
+#[test]
+fn a_message_that_is_given_back_to_an_agent_that_stays_is_against_the_law() {
+    let law = |limits: fn(&mut OutboxLimits)| {
+        let mut shape = shape_of(3);
+        limits(&mut shape.outbox);
+        run_seed(3, shape).unwrap_err().law
+    };
+    let too_old = law(|outbox| outbox.keep = Duration::from_millis(500));
+    assert!(too_old.contains("expired"), "{too_old}");
+    let no_room = law(|outbox| outbox.messages = 4);
+    assert!(no_room.contains("is full"), "{no_room}");
 }
 
 #[test]

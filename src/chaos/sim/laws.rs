@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::world::World;
-use crate::mesh::PeerState;
+use super::world::{World, index};
+use crate::mesh::{PeerState, SendError};
 use crate::message::Destination;
 
 /// The first law that was broken.
@@ -50,6 +50,30 @@ impl World {
         });
     }
 
+    /// What a mesh may say to a program instead of taking its message.
+    pub(super) fn may_refuse(&mut self, agent: usize, to: &Destination, err: &SendError) {
+        let Some(node) = self.nodes.get(&agent) else {
+            return;
+        };
+        // Both have it, or one may not know yet that the other is gone or leaves.
+        let mut linked = node.ends.values().filter(|end| {
+            let far = self.nodes.get(&end.to.agent);
+            let far = far.filter(|far| far.place == end.to && far.leaves_at.is_none());
+            end.up && far.is_some()
+        });
+        let may = match err {
+            SendError::ToMyself => *to == Destination::Agent(node.id.clone()),
+            SendError::Leaving => node.leaves_at.is_some(),
+            SendError::NotConnected { peer } => linked.all(|end| end.to.agent != index(peer)),
+            SendError::NoPeers => linked.next().is_none(),
+            // In no run is there more to keep than an outbox holds.
+            SendError::Full { .. } => false,
+        };
+        self.laws.must(may, || {
+            format!("{agent} does not take a message to {to:?}: {err}")
+        });
+    }
+
     /// What must be so when all has healed.
     pub(super) fn check(&mut self) {
         if let Err(broken) = self.links_are_right() {
@@ -76,6 +100,16 @@ impl World {
         self.laws.must(sums.unasked == 0, || {
             format!("{} messages came that were refused", sums.unasked)
         });
+        for (agent, disk) in &self.disks {
+            let (_, peers) = disk.journal.remembered(self.wall());
+            let kept = peers.iter().map(|peer| &peer.sent);
+            let kept: usize = kept
+                .map(|sent| sent.direct.kept.len() + sent.all.kept.len())
+                .sum();
+            self.laws.must(kept == 0, || {
+                format!("the disk of {agent} keeps {kept} messages that are settled")
+            });
+        }
     }
 
     fn links_are_right(&self) -> Result<(), String> {

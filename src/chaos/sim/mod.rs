@@ -25,6 +25,7 @@ pub use world::Shape;
 
 use super::ledger::Sums;
 use super::scenario::Kind;
+use crate::mesh::OutboxLimits;
 use world::World;
 
 /// What one seed has shown.
@@ -71,6 +72,7 @@ pub fn shape_of(seed: u64) -> Shape {
         agents: 2 + (seed % 11) as usize,
         reliable: true,
         ring: false,
+        outbox: OutboxLimits::default(),
         kinds: Kind::ALL.map(|(_, kind)| kind).to_vec(),
     }
 }

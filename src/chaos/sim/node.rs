@@ -88,6 +88,8 @@ pub(super) struct Node {
     pub(super) ends: BTreeMap<LinkId, End>,
     /// What its program was given, per stream: the greatest, and on an unreliable channel all.
     pub(super) delivered: BTreeMap<Stream, BTreeSet<u64>>,
+    /// What it was told is acknowledged, per receiver and whether to everybody.
+    pub(super) acked: BTreeMap<(usize, bool), u64>,
     pub(super) refused: u64,
     /// When it leaves for good, after its goodbyes.
     pub(super) leaves_at: Option<Instant>,

@@ -329,5 +329,6 @@ impl World {
     }
 }
 
-/// The farthest that a clock jumps.
-const JUMP: Duration = Duration::from_secs(24 * 60 * 60);
+/// The farthest that a clock jumps: less than an outbox keeps, so that no message that is read from
+/// a disk looks too old to be kept.
+const JUMP: Duration = Duration::from_secs(23 * 60 * 60);

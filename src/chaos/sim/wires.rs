@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::node::{End, Frame, Input, Message, Place, Stream, Verdict};
 use super::world::{Sdp, Signal, Wire, World, index};
 use crate::identity::{AgentId, LinkId};
-use crate::mesh::{MAX_BEFORE_HELLO, Output, RefusedNotice};
+use crate::mesh::{GivenBack, MAX_BEFORE_HELLO, Output, RefusedNotice};
 use crate::message::{Destination, Reason};
 
 impl World {
@@ -381,14 +381,27 @@ impl World {
                 self.laws.must(Some(up_to) <= came, || {
                     format!("{peer} acknowledges {up_to}, saw {came:?}")
                 });
+                let lane = (index(&peer), destination == Destination::All);
+                let acked = node.acked.entry(lane).or_default();
+                *acked = up_to.max(*acked);
                 self.settle(agent, &peer, &destination, (0, up_to));
             }
-            Output::Transmit { link, bytes, .. } => {
+            Output::Transmit {
+                peer, link, bytes, ..
+            } => {
                 let place = String::from_utf8_lossy(&bytes).parse::<usize>();
                 let message = place.ok().and_then(|place| self.said.get(place)).cloned();
-                if let Some(message) = message {
-                    self.transmit(agent, link, Frame::Message(message));
-                }
+                let Some(message) = message else {
+                    return self
+                        .laws
+                        .must(false, || format!("{agent} sends what nobody said"));
+                };
+                let lane = (index(&peer), message.destination == Destination::All);
+                let acked = node.acked.get(&lane).copied();
+                self.laws.must(acked < Some(message.sequence_num), || {
+                    format!("{agent} sends {message:?} again, and {acked:?} is acknowledged")
+                });
+                self.transmit(agent, link, Frame::Message(message));
             }
             Output::Room { .. } => {}
             Output::Undelivered {
@@ -400,6 +413,13 @@ impl World {
             } => {
                 self.laws
                     .must(from <= to, || format!("given back {from} to {to}"));
+                // Nothing else is excepted from the promise: in no run is there more to keep than an
+                // outbox holds, or for longer.
+                let has_left = node.leaves_at.is_some() && !self.disks.contains_key(&agent);
+                self.laws.must(why == GivenBack::Left && has_left, || {
+                    let why = why.as_str();
+                    format!("{agent} gives back {from} to {to} of {peer}, which is lost: {why}")
+                });
                 self.faults.add(why.as_str(), 1);
                 self.give_back(agent, &peer, &destination, (from, to));
                 self.settle(agent, &peer, &destination, (from, to));
@@ -410,8 +430,17 @@ impl World {
                 sequence_num,
                 ..
             } => {
+                let number = (sequence_num, sequence_num);
+                let is_good = self
+                    .said_by(agent, &destination, number)
+                    .any(|m| !m.spoiled);
+                self.laws.must(!is_good, || {
+                    format!(
+                        "{agent} is told that {peer} refuses {sequence_num}, which was not spoiled"
+                    )
+                });
                 self.faults.add("refusals told", 1);
-                self.settle(agent, &peer, &destination, (sequence_num, sequence_num));
+                self.settle(agent, &peer, &destination, number);
             }
         }
     }
@@ -425,20 +454,28 @@ impl World {
 
     /// The caller is given back what was not delivered.
     fn give_back(&mut self, agent: usize, peer: &AgentId, to: &Destination, range: (u64, u64)) {
-        let Some(node) = self.nodes.get(&agent) else {
-            return;
-        };
-        let (receiver, session) = (index(peer), node.session);
-        let its = self.said.iter().filter(|message| {
-            message.source == node.id
-                && message.session == session
+        let receiver = index(peer);
+        let its = self.said_by(agent, to, range);
+        let numbers = its.filter_map(|message| message.numbers.get(&receiver).copied());
+        for number in numbers.collect::<Vec<_>>() {
+            let lane = (agent, receiver, *to == Destination::All);
+            self.ledger.forgive(&lane, number);
+        }
+    }
+
+    /// What this agent has said under these numbers of its session.
+    fn said_by(
+        &self,
+        agent: usize,
+        to: &Destination,
+        range: (u64, u64),
+    ) -> impl Iterator<Item = &Message> {
+        let node = self.nodes.get(&agent);
+        self.said.iter().filter(move |message| {
+            node.is_some_and(|node| message.source == node.id && message.session == node.session)
                 && message.destination == *to
                 && (range.0..=range.1).contains(&message.sequence_num)
-        });
-        for number in its.filter_map(|message| message.numbers.get(&receiver)) {
-            let lane = (agent, receiver, *to == Destination::All);
-            self.ledger.forgive(&lane, *number);
-        }
+        })
     }
 
     fn note(&mut self, line: impl FnOnce() -> String) {

@@ -23,6 +23,9 @@ pub struct Shape {
     pub reliable: bool,
     /// Neighbours only, in a ring; otherwise everybody.
     pub ring: bool,
+    /// How much each agent keeps for each other, and how long: where that is not enough for the
+    /// storm, messages are given back, which is against the law.
+    pub outbox: OutboxLimits,
     /// What befalls it.
     pub kinds: Vec<crate::chaos::Kind>,
 }
@@ -219,7 +222,7 @@ impl World {
             reliable: self.shape.reliable,
             dial_timeout: Duration::from_secs(10),
             making_at_once: 2 + agent % 4,
-            outbox: OutboxLimits::default(),
+            outbox: self.shape.outbox,
             durable: disk.is_some(),
             seed: self.chance.any(),
         };
@@ -235,6 +238,7 @@ impl World {
             mesh,
             ends: BTreeMap::new(),
             delivered: BTreeMap::new(),
+            acked: BTreeMap::new(),
             refused: 0,
             leaves_at: None,
             frozen_until: None,
@@ -414,8 +418,9 @@ impl World {
         let Some(node) = self.nodes.get_mut(&agent).filter(|n| !n.is_frozen()) else {
             return;
         };
-        let Ok(assigned) = node.mesh.assign(destination, self.now) else {
-            return;
+        let assigned = match node.mesh.assign(destination, self.now) {
+            Ok(assigned) => assigned,
+            Err(err) => return self.may_refuse(agent, destination, &err),
         };
         let spoiled = self.stormy && self.chance.per_mille(30);
         self.faults.add("spoiled", u64::from(spoiled));

@@ -6,7 +6,6 @@
 mod kind;
 mod network;
 mod swarm;
-mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::thread;

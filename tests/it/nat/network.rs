@@ -13,8 +13,8 @@
 use std::process::Command;
 
 use super::kind::Kind;
-use super::world::World;
 use crate::program::Program;
+use crate::world::World;
 
 /// Everything in it ends with it.
 pub(super) struct Network(World);
@@ -31,7 +31,7 @@ pub(super) struct Host {
 impl Network {
     /// The public part.
     pub(super) fn new() -> Self {
-        let world = World::new();
+        let world = World::new(&TOOLS);
         world.run(&format!(
             "ip netns add public
              in_public() {{ ip netns exec public \"$@\"; }}
@@ -179,6 +179,11 @@ impl Host {
     }
 }
 
+const TOOLS: [(&str, &str); 3] = [
+    ("nft", "nftables"),
+    ("turnserver", "coturn"),
+    ("turnutils_natdiscovery", "coturn"),
+];
 /// The signaling server's address, and the STUN server's.
 pub(super) const SERVER: &str = "203.0.113.1";
 const OTHER_ADDRESS: &str = "203.0.113.2";

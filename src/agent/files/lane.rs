@@ -8,7 +8,7 @@
 
 use std::collections::VecDeque;
 
-use super::file_wire::TransferId;
+use super::wire::TransferId;
 
 /// The files that go out over one link.
 #[derive(Debug, Default)]

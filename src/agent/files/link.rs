@@ -12,12 +12,12 @@ use bytes::{Bytes, BytesMut};
 use tokio::sync::{Notify, OnceCell, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::AbortHandle;
 
-use super::control::Control;
-use super::file_lane::{Lane, TRANSFERS, Turn};
-use super::file_sending::Note;
-use super::file_wire::{HEADER, MAX_DATA, TransferId, read_header, write_header};
-use super::files::{Files, held};
-use super::syncer::blocking;
+use super::lane::{Lane, TRANSFERS, Turn};
+use super::sending::Note;
+use super::wire::{HEADER, MAX_DATA, TransferId, read_header, write_header};
+use super::{Files, held};
+use crate::agent::control::Control;
+use crate::agent::syncer::blocking;
 use crate::identity::LinkId;
 use crate::link::{FileChannel, Link, LinkError};
 

@@ -6,24 +6,30 @@
 //! because the test was killed, the kernel ends every process in it and takes the rest away.
 //! So nothing outside is touched, and nothing is left over.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Stdio};
 
 /// Namespaces of its own, and the names of network namespaces in it.
-pub(super) struct World {
+pub(crate) struct World {
     holder: Child,
     /// Its process, as the outside numbers it.
     process: String,
 }
 
 impl World {
+    /// `more` are tools that a test needs beside those of this file, and the packages they are in.
+    ///
     /// # Panics
     /// Where a tool is missing or namespaces are not permitted, saying what to do.
-    pub(super) fn new() -> Self {
-        let missing: Vec<_> = TOOLS.iter().filter(|(tool, _)| !is_there(tool)).collect();
+    pub(crate) fn new(more: &[(&str, &str)]) -> Self {
+        let tools = TOOLS.iter().chain(more);
+        let missing = tools.filter(|(tool, _)| !is_there(tool));
+        let packages: BTreeSet<_> = missing.map(|(_, package)| *package).collect();
+        let packages = packages.into_iter().collect::<Vec<_>>().join(" ");
         assert!(
-            missing.is_empty(),
-            "missing: {missing:?}. As root: apt-get install {PACKAGES}"
+            packages.is_empty(),
+            "tools are missing. As root: apt-get install {packages}"
         );
         let mut unshare = Command::new("unshare");
         if !is_root() {
@@ -52,7 +58,7 @@ impl World {
     }
 
     /// Runs a shell script in it, and gives what it printed.
-    pub(super) fn run(&self, script: &str) -> String {
+    pub(crate) fn run(&self, script: &str) -> String {
         let mut sh = self.enter();
         let child = sh.args(["sh", "-eu"]).stdin(Stdio::piped());
         let mut child = child
@@ -70,7 +76,7 @@ impl World {
     }
 
     /// `program` in one of the network namespaces.
-    pub(super) fn command(&self, namespace: &str, program: &str) -> Command {
+    pub(crate) fn command(&self, namespace: &str, program: &str) -> Command {
         let mut command = self.enter();
         command.args(["ip", "netns", "exec", namespace, program]);
         command.env_remove("RUST_LOG").env_remove("NO_COLOR");
@@ -117,16 +123,12 @@ fn is_there(tool: &str) -> bool {
 /// `/proc` is still the outside's, so this is the number by which it can be entered from there.
 const HOLD: &str = "mount -t tmpfs none /run && mkdir /run/netns \
     && read -r process rest </proc/self/stat && echo $process && exec cat";
-const TOOLS: [(&str, &str); 6] = [
+const TOOLS: [(&str, &str); 3] = [
     ("unshare", "util-linux"),
     ("nsenter", "util-linux"),
     ("ip", "iproute2"),
-    ("nft", "nftables"),
-    ("turnserver", "coturn"),
-    ("turnutils_natdiscovery", "coturn"),
 ];
-const PACKAGES: &str = "util-linux iproute2 nftables coturn";
 const NOT_PERMITTED: &str = "Run the tests as root. In a container they need its capabilities \
     SYS_ADMIN and NET_ADMIN; without root, user namespaces: sysctl -w user.max_user_namespaces=10000 \
     (and kernel.unprivileged_userns_clone=1, or kernel.apparmor_restrict_unprivileged_userns=0, \
-    where there is such a thing). To leave these tests out: cargo nextest run -E 'not test(/^nat::/)'";
+    where there is such a thing). To leave these tests out: cargo nextest run -E 'not test(/^(nat|network_change)::/)'";

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::{AcceptFiles, Agent, AgentEvent, FileState, FileTransfer};
+use crate::agent::{AcceptFiles, Agent, AgentEvent, FileState, FileTransfer};
 use crate::signal::{Admission, Server, ServerConfig};
 
 struct Pair {
@@ -133,7 +133,7 @@ async fn a_receipt_that_was_lost_with_the_link_is_given_again_and_the_file_is_th
         let offer = sent.offer().clone();
         sent.finished().await.unwrap();
         // As a sender that never heard of it would.
-        let again = super::file_wire::FileSays::Offer(offer.clone());
+        let again = super::wire::FileSays::Offer(offer.clone());
         let (performative, payload) = again.to_payload();
         let mut draft = crate::message::Draft::new(pair.bob.id().clone(), payload);
         draft.performative = Some(performative);
@@ -169,7 +169,7 @@ async fn a_sender_that_leaves_in_the_middle_is_told_so_and_the_receiver_keeps_wh
         left.unwrap();
         let outcome = sent.finished().await;
         assert!(
-            matches!(outcome, Err(super::FileError::Ended)),
+            matches!(outcome, Err(crate::agent::FileError::Ended)),
             "{outcome:?}"
         );
         bob.shutdown("done").await.unwrap();

@@ -11,7 +11,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use super::file_wire::{FileOffer, FileSays, HEADER, MAX_DATA, TransferId, write_header};
+use super::wire::{FileOffer, FileSays, HEADER, MAX_DATA, TransferId, write_header};
 use crate::identity::hex_bytes;
 
 /// A piece of a file, whose own hash is right.
@@ -79,7 +79,7 @@ const MAX_CHUNK: usize = 64 * 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::file_wire::read_header;
+    use crate::agent::files::wire::read_header;
     use serde_json::json;
 
     fn payload(data: &[u8]) -> Value {

@@ -14,13 +14,13 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, Mode, OFlags, linkat, openat, unlinkat};
 use sha2::{Digest, Sha256};
 
-use super::file_name::{numbered, safe_name};
-use super::file_wire::FileOffer;
+use super::name::{numbered, safe_name};
+use super::wire::FileOffer;
 use crate::identity::{AgentId, hex_text};
 
 /// A folder that files are received into. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(super) struct Store {
+pub(in crate::agent) struct Store {
     folder: Arc<File>,
     /// For people.
     shown: PathBuf,
@@ -60,7 +60,7 @@ pub(super) enum StoreError {
 
 impl Store {
     /// Opens the folder, and makes it if it is not there.
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
+    pub(in crate::agent) fn open(path: &Path) -> io::Result<Self> {
         use std::os::unix::fs::DirBuilderExt;
         std::fs::DirBuilder::new()
             .recursive(true)
@@ -250,7 +250,7 @@ const BLOCK: usize = 256 * 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::file_wire::TransferId;
+    use crate::agent::files::wire::TransferId;
     use std::fs;
     use std::os::unix::fs::{PermissionsExt, symlink};
 

@@ -14,12 +14,12 @@ use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
-use super::file_lane::owes_ack;
-use super::file_link::{FileLink, Frames};
-use super::file_store::{Part, StoreError};
-use super::file_wire::{FileOffer, FileSays, HEADER, read_header};
-use super::files::{Direction, FileEvent, FileState, Files};
-use super::syncer::blocking;
+use super::lane::owes_ack;
+use super::link::{FileLink, Frames};
+use super::store::{Part, StoreError};
+use super::wire::{FileOffer, FileSays, HEADER, read_header};
+use super::{Direction, FileEvent, FileState, Files};
+use crate::agent::syncer::blocking;
 use crate::identity::AgentId;
 use crate::message::{IfMessage, Verified};
 use crate::witness::Event;

@@ -1,9 +1,19 @@
 //! The files of an agent: what it takes, what is under way, and over which links.
 //!
-//! A transfer is one task that reads as the wire does: [`sending`](super::file_sending) offers, waits
-//! for the answer and hands the file to its link; [`receiving`](super::file_receiving) answers, takes
-//! in and says what came of it. Who goes on next is decided by a [`Lane`](super::file_lane) for each
-//! link. A link that is lost ends none of them: it is offered again on the next one.
+//! A transfer is one task that reads as the wire does: [`sending`] offers, waits for the answer
+//! and hands the file to its link; [`receiving`] answers, takes in and says what came of it. Who goes
+//! on next is decided by a [`Lane`](lane::Lane) for each link. A link that is lost ends none of them: it is offered again on the next one.
+
+mod chunks;
+mod lane;
+mod link;
+mod name;
+mod receiving;
+mod sending;
+mod store;
+#[cfg(test)]
+mod tests;
+mod wire;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
@@ -12,21 +22,24 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, mpsc, watch};
 
+pub use sending::{FileError, FileTransfer};
+pub(super) use store::Store;
+pub use wire::{FileOffer, InvalidTransferId, TransferId};
+
 use super::core::{Core, Shared};
 use super::effects::Effect;
 use super::event::AgentEvent;
-use super::file_chunks::Chunk;
-use super::file_lane::TRANSFERS;
-use super::file_link::FileLink;
-use super::file_receiving::Receiving;
-use super::file_sending::Note;
-use super::file_store::Store;
-use super::file_wire::{FileOffer, FileSays, TransferId};
 use super::{Receipt, SendError, testimony};
 use crate::identity::{AgentId, LinkId};
 use crate::link::Link;
 use crate::message::{Draft, IfMessage, Verified};
 use crate::witness::Event;
+use chunks::Chunk;
+use lane::TRANSFERS;
+use link::FileLink;
+use receiving::Receiving;
+use sending::Note;
+use wire::FileSays;
 
 /// Which files an agent takes. Without this it refuses all.
 #[derive(Debug, Clone)]
@@ -101,7 +114,7 @@ type Links = BTreeMap<AgentId, Arc<FileLink>>;
 /// What is known of a file that is sent, beside its task.
 pub(super) struct Outgoing {
     pub(super) peer: AgentId,
-    pub(super) notes: mpsc::Sender<Note>,
+    notes: mpsc::Sender<Note>,
     pub(super) progress: watch::Sender<u64>,
 }
 
@@ -161,7 +174,7 @@ impl Files {
     }
 
     /// Waits for a link with `peer`; none once the agent leaves.
-    pub(super) async fn link_with(&self, peer: &AgentId) -> Option<Arc<FileLink>> {
+    async fn link_with(&self, peer: &AgentId) -> Option<Arc<FileLink>> {
         let mut links = self.links.subscribe();
         let known = |links: &Option<Links>| links.as_ref().is_none_or(|l| l.contains_key(peer));
         let links = links.wait_for(known).await.ok()?;
@@ -169,7 +182,7 @@ impl Files {
     }
 
     /// Waits until this is not the link with that peer any more.
-    pub(super) async fn gone(&self, peer: &AgentId, link: &Arc<FileLink>) {
+    async fn gone(&self, peer: &AgentId, link: &Arc<FileLink>) {
         let mut links = self.links.subscribe();
         let gone = |links: &Option<Links>| {
             let now = links.as_ref().and_then(|links| links.get(peer));
@@ -222,7 +235,7 @@ impl Files {
     }
 
     /// Hands a note to the task of a file that is sent to `peer`; whether there is one.
-    pub(super) fn note(&self, peer: Option<&AgentId>, transfer: TransferId, note: Note) -> bool {
+    fn note(&self, peer: Option<&AgentId>, transfer: TransferId, note: Note) -> bool {
         let outgoing = held(&self.outgoing);
         let Some(outgoing) = outgoing.get(&transfer) else {
             return false;
