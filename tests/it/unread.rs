@@ -86,6 +86,8 @@ async fn what_stood_unread_in_a_subscription_comes_again_after_a_restart_with_an
 
         let bob = start().await;
         let mut inbox = bob.subscribe();
+        // He had said goodbye, and is not sent to before he is back.
+        ann.linked(1).await.unwrap();
         send(&ann, 5..=5).await;
         for n in [2, 3, 5] {
             assert_eq!(number(&mut inbox, ann.id()).await, n);
