@@ -2,12 +2,15 @@
 
 use std::io::{self, BufWriter, ErrorKind, IsTerminal, Stdout, Write};
 
+use rustix::fs::FileType;
+use rustix::io::Errno;
+
 use super::Globals;
 use super::failure::impossible;
 
 /// Standard output, buffered.
 ///
-/// A reader that went away (`ifswarm verify … | head -1`) is no error: the verb goes on in silence,
+/// A reader that went away (`ifswarm verify … | head -1`, a closed terminal) is no error: the verb goes on in silence,
 /// so that its exit code is still the true one.
 pub(crate) struct Out {
     /// `None` once nobody reads.
@@ -55,7 +58,7 @@ impl Out {
             return Ok(());
         };
         match action(stdout) {
-            Err(err) if err.kind() == ErrorKind::BrokenPipe => {
+            Err(err) if err.kind() == ErrorKind::BrokenPipe || is_hung_up(&err) => {
                 self.stdout = None;
                 Ok(())
             }
@@ -64,6 +67,15 @@ impl Out {
             }
         }
     }
+}
+
+/// Whether standard output was a terminal, which was closed. (A disk that fails says the same.)
+fn is_hung_up(err: &io::Error) -> bool {
+    let is_device = || {
+        let status = rustix::fs::fstat(io::stdout());
+        status.is_ok_and(|status| FileType::from_raw_mode(status.st_mode).is_char_device())
+    };
+    err.raw_os_error() == Some(Errno::IO.raw_os_error()) && is_device()
 }
 
 /// Whether `stream` may be coloured.
