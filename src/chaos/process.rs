@@ -128,7 +128,7 @@ impl Process {
         self.child.try_wait().ok().flatten()
     }
 
-    /// Ends its input, at which an agent leaves.
+    /// Ends its input, at which it leaves.
     pub(super) fn close(&mut self) {
         self.input = None;
         let _ = self.thaw();
@@ -136,7 +136,6 @@ impl Process {
 
     /// Waits for its end, and kills it if that does not come; how it ended by itself.
     pub(super) async fn end(mut self, patience: Duration) -> Option<ExitStatus> {
-        self.close();
         match timeout(patience, self.child.wait()).await {
             Ok(status) => status.ok(),
             Err(_) => {
@@ -144,12 +143,6 @@ impl Process {
                 None
             }
         }
-    }
-
-    /// Ends one that does not listen (SIGTERM).
-    pub(super) async fn terminate(self, patience: Duration) -> Option<ExitStatus> {
-        let _ = kill_process(self.pid, Signal::TERM);
-        self.end(patience).await
     }
 
     /// Its memory in KiB; 0 where `/proc` does not tell.
@@ -232,7 +225,8 @@ mod tests {
 
     #[tokio::test]
     async fn the_end_of_its_input_ends_it() {
-        let (process, mut heard) = start("cat >&2; echo done");
+        let (mut process, mut heard) = start("cat >&2; echo done");
+        process.close();
         let status = process.end(Duration::from_secs(60)).await;
         assert!(status.unwrap().success());
         assert_eq!(heard.recv().await.unwrap().line.as_deref(), Some("done"));

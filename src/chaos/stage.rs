@@ -375,8 +375,9 @@ impl<'a> Stage<'a> {
                 self.judge_end(self.agents[agent].id.to_string(), how);
             }
         }
-        if let Some(server) = self.server.take() {
-            let how = server.terminate(LEAVING).await;
+        if let Some(mut server) = self.server.take() {
+            server.close();
+            let how = server.end(LEAVING).await;
             self.judge_end("@signal".into(), how);
         }
         Ok(())
