@@ -14,7 +14,7 @@ pub(super) fn safe_name(name: &str) -> String {
     });
     let safe: String = safe.collect();
     let safe = safe.trim_start_matches(['.', '-', ' ', '~']);
-    let safe = safe.trim_end_matches(['.', ' ']);
+    let safe = safe.trim_end_matches(ENDS);
     let safe = shortened(safe);
     match safe.is_empty() {
         true => UNNAMED.to_owned(),
@@ -50,7 +50,8 @@ fn shortened(name: &str) -> String {
     while !stem.is_char_boundary(end) {
         end -= 1;
     }
-    format!("{}{extension}", stem[..end].trim_end())
+    let stem = stem[..end].trim_end_matches(ENDS);
+    format!("{stem}{extension}")
 }
 
 /// Controls, and what changes how the rest of a name looks without being seen itself.
@@ -78,6 +79,8 @@ fn is_reserved(name: &str) -> bool {
         || numbered("LPT")
 }
 
+/// What no name ends with: some systems drop it.
+const ENDS: [char; 2] = ['.', ' '];
 /// Where nothing of a name is left.
 const UNNAMED: &str = "file";
 /// Bytes of a name: file systems take 255, and a number is to fit.
@@ -147,6 +150,9 @@ mod tests {
         );
         let name = format!("a.{}", "x".repeat(300));
         assert_eq!(safe_name(&name).len(), MAX_LENGTH);
+        // Cut right after a dot, which no name ends with.
+        let name = format!("{}.{}", "y".repeat(MAX_LENGTH - 1), "x".repeat(300));
+        assert_eq!(safe_name(&name), "y".repeat(MAX_LENGTH - 1));
     }
 
     #[test]
