@@ -76,8 +76,14 @@ impl Core {
         self.links.get(link)?.made.as_ref()
     }
 
-    /// Puts a message on a link.
-    pub(super) fn transmit(&mut self, peer: &AgentId, link: LinkId, number: u64, bytes: Bytes) {
+    /// Puts a message on a link: that of this destination and number.
+    pub(super) fn transmit(
+        &mut self,
+        peer: &AgentId,
+        link: LinkId,
+        (destination, number): (&Destination, u64),
+        bytes: Bytes,
+    ) {
         let Some(made) = self.links.get(link).and_then(|link| link.made.as_ref()) else {
             return;
         };
@@ -86,9 +92,7 @@ impl Core {
             return self.effects.push(Effect::Message(way, bytes));
         }
         // Accepted while the peer was away, or took more.
-        for destination in [Destination::Agent(peer.clone()), Destination::All] {
-            self.mesh.give_up(peer, &destination, number);
-        }
+        self.mesh.give_up(peer, destination, number);
     }
 
     pub(super) fn on_message(

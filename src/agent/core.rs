@@ -318,9 +318,10 @@ impl Core {
             Output::Transmit {
                 peer,
                 link,
+                destination,
                 sequence_num,
                 bytes,
-            } => self.transmit(&peer, link, sequence_num, bytes),
+            } => self.transmit(&peer, link, (&destination, sequence_num), bytes),
             Output::Room { peer } => self.rooms.tell(&peer),
             Output::RefusedByPeer {
                 peer,

@@ -4,11 +4,12 @@
 //! subscriber is far behind, messages are acknowledged only then (see `taking`), so that their author
 //! sends less; memory stays bounded, and nothing else waits.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use super::core::Shared;
 use super::files::FileEvent;
 use super::taking::{Held, OnItsWay};
 use crate::identity::AgentId;
@@ -127,12 +128,18 @@ pub enum AgentEvent {
 
 /// Receives an agent's events from the moment it was made.
 ///
-/// A message that stands in it unread when it is dropped does not count as taken, unless another
-/// subscriber received it. An agent with an [outbox on disk](super::Builder::outbox) gets it again
-/// when it comes back, and in this run no more; those that come while there is no subscriber wait for
-/// the next one. An agent without one has acknowledged it, and it is lost with the subscription.
+/// In an agent with an [outbox on disk](super::Builder::outbox) no message is lost with a subscription
+/// that is dropped: what stands in it unread, and no other has, waits with what comes then for the
+/// next subscriber, or goes to those that are there, behind what they have. An agent without one has
+/// acknowledged it, and it is lost.
 #[derive(Debug)]
-pub struct Subscription(mpsc::Receiver<Item>);
+pub struct Subscription {
+    events: Events,
+    agent: Weak<Shared>,
+}
+
+/// What comes to a subscriber.
+pub(super) type Events = mpsc::Receiver<Item>;
 
 type Item = (AgentEvent, Option<Arc<OnItsWay>>);
 
@@ -148,20 +155,31 @@ impl Subscription {
     /// As [`recv`](Self::recv), for who wants to say when a message is in safe hands.
     /// Cancel-safe.
     pub async fn recv_held(&mut self) -> Option<(AgentEvent, Held)> {
-        let (event, it) = self.0.recv().await?;
+        let (event, it) = self.events.recv().await?;
         Some((event, received(it)))
     }
 
-    /// One to which nothing comes any more.
-    pub(super) fn ended() -> Self {
-        Self(mpsc::channel(1).1)
+    /// To what comes to a subscriber of this agent; nothing does any more if it is none.
+    pub(super) fn to(events: Option<Events>, agent: &Arc<Shared>) -> Self {
+        Self {
+            events: events.unwrap_or_else(|| mpsc::channel(1).1),
+            agent: Arc::downgrade(agent),
+        }
     }
 
     /// The next event if there is one now.
     pub fn try_recv(&mut self) -> Option<AgentEvent> {
-        let (event, it) = self.0.try_recv().ok()?;
+        let (event, it) = self.events.try_recv().ok()?;
         received(it).taken();
         Some(event)
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        if let Some(agent) = self.agent.upgrade() {
+            agent.enter(|core| core.subscribers.leave(&mut self.events));
+        }
     }
 }
 
@@ -194,7 +212,7 @@ impl Subscribers {
     }
 
     /// A program that takes messages.
-    pub(super) fn add(&mut self) -> Subscription {
+    pub(super) fn add(&mut self) -> Events {
         let unclaimed = std::mem::take(&mut self.unclaimed);
         let (sender, receiver) = mpsc::channel(MAX_BEHIND + unclaimed.len());
         for item in unclaimed {
@@ -202,14 +220,41 @@ impl Subscribers {
             let _ = sender.try_send(item);
         }
         self.programs.push(sender);
-        Subscription(receiver)
+        receiver
+    }
+
+    /// A subscriber goes. Messages that it has not received, and no other has, are not lost with it
+    /// where they are kept.
+    fn leave(&mut self, events: &mut Events) {
+        events.close();
+        self.programs.retain(|program| !program.is_closed());
+        if !self.keeps {
+            return;
+        }
+        let mut unread = Vec::new();
+        while let Ok((event, it)) = events.try_recv() {
+            // Whoever else has it receives it, or is the last to go.
+            if let Some(last) = it.and_then(Arc::into_inner)
+                && !last.is_received()
+            {
+                unread.push((event, Some(Arc::new(last))));
+            }
+        }
+        if self.programs.is_empty() {
+            self.unclaimed.splice(..0, unread);
+            return;
+        }
+        for item in unread {
+            self.programs
+                .retain(|program| program.try_send(item.clone()).is_ok());
+        }
     }
 
     /// Somebody who waits for something else, and leaves messages to the program.
-    pub(super) fn add_watcher(&mut self) -> Subscription {
+    pub(super) fn add_watcher(&mut self) -> Events {
         let (sender, receiver) = mpsc::channel(MAX_BEHIND);
         self.watchers.push(sender);
-        Subscription(receiver)
+        receiver
     }
 
     /// This message was for a watcher, who has it: no subscriber needs to take it.

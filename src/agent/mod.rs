@@ -239,14 +239,14 @@ impl Agent {
     /// [outbox on disk](Builder::outbox) also the messages that came before.
     pub fn subscribe(&self) -> Subscription {
         // Of an agent that has ended: a subscription that has ended too.
-        let subscribed = self.shared.enter(|core| core.subscribers.add());
-        subscribed.unwrap_or_else(Subscription::ended)
+        let events = self.shared.enter(|core| core.subscribers.add());
+        Subscription::to(events, &self.shared)
     }
 
     /// Receives what happens from now on, for other things than the messages.
     fn watch(&self) -> Subscription {
-        let subscribed = self.shared.enter(|core| core.subscribers.add_watcher());
-        subscribed.unwrap_or_else(Subscription::ended)
+        let events = self.shared.enter(|core| core.subscribers.add_watcher());
+        Subscription::to(events, &self.shared)
     }
 
     /// Every peer that was ever seen, in the order of their ids.

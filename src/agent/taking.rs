@@ -6,7 +6,7 @@
 //! | the agent | acknowledges a message | one that nobody received, of a subscriber that is dropped |
 //! |---|---|---|
 //! | in memory | when it comes; while its program is [behind](is_behind), when nobody has it any more | is lost: there is no second chance, and the author must not wait for ever |
-//! | with an outbox on disk | when it is noted that the program has it | is not noted, and comes again after a restart |
+//! | with an outbox on disk | when it is noted that the program has it | waits for the next subscriber; when the agent ends, it is not noted, and comes again after the restart |
 //!
 //! So on disk a message that is not noted is sent again by its author after a crash, and one that is
 //! noted is not.
@@ -123,6 +123,12 @@ impl OnItsWay {
         if let Some(owed) = &self.owed {
             owed.is_received.store(true, Ordering::Release);
         }
+    }
+
+    /// Whether a subscriber has.
+    pub(super) fn is_received(&self) -> bool {
+        let owed = self.owed.as_ref();
+        owed.is_none_or(|owed| owed.is_received.load(Ordering::Acquire))
     }
 }
 

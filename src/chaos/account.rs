@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::heal::Part;
+use super::ledger::Ledger;
 use super::report::{FaultLine, FaultRow, HealMs, LinkSums, Name, ProcessRow, Report, millis};
-use super::stage::Stage;
+use super::stage::{Lane, Stage};
+use crate::identity::AgentId;
 
 /// The report of a run that has ended, with its links as they were before its agents left.
 pub(super) fn told(stage: &mut Stage<'_>, length: Duration, links: LinkSums) -> Report {
@@ -119,13 +121,27 @@ fn failures(stage: &Stage<'_>) -> Vec<String> {
             missing(stage, n)
         )
     }));
-    for ((from, to), count, first) in stage.ledger.losses().into_iter().take(MANY) {
-        let (from, to) = (&stage.agents[from].id, &stage.agents[to].id);
-        failures.push(format!(
-            "{count} lost from {from} to {to}, {first} the first"
-        ));
-    }
+    let names = |lane: Lane| (&stage.agents[lane.0].id, &stage.agents[lane.1].id);
+    failures.extend(losses(&stage.ledger, stage.scenario.expect.lost, names));
     failures
+}
+
+/// Where messages were lost, if more were than the scenario allows.
+fn losses<'a>(
+    ledger: &Ledger<Lane>,
+    allowed: Option<u64>,
+    names: impl Fn(Lane) -> (&'a AgentId, &'a AgentId),
+) -> Vec<String> {
+    let lost = ledger.awaited();
+    if allowed.is_none_or(|allowed| lost <= allowed) {
+        return Vec::new();
+    }
+    let lanes = ledger.losses().into_iter().take(MANY);
+    let lines = lanes.map(|(lane, count, first)| {
+        let (from, to) = names(lane);
+        format!("{count} lost from {from} to {to}, {first} the first")
+    });
+    lines.collect()
 }
 
 /// What a fault still keeps from working.
@@ -143,3 +159,27 @@ fn missing(stage: &Stage<'_>, fault: usize) -> String {
 const MARK: Duration = Duration::from_secs(120);
 /// Pairs whose losses are named.
 const MANY: usize = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn losses_are_named_where_there_are_more_than_are_allowed() {
+        let ids: [AgentId; 2] = ["ann", "bob"].map(|id| id.parse().unwrap());
+        let names = |lane: Lane| (&ids[lane.0], &ids[lane.1]);
+        let mut ledger = Ledger::new();
+        let lane = (1, 0);
+        for _ in 0..2 {
+            let number = ledger.offer(&lane);
+            ledger.accepted(&lane, number);
+        }
+        let named = "2 lost from bob to ann, 1 the first";
+        for allowed in [0, 1] {
+            assert_eq!(losses(&ledger, Some(allowed), names), [named]);
+        }
+        for allowed in [Some(2), None] {
+            assert!(losses(&ledger, allowed, names).is_empty());
+        }
+    }
+}

@@ -141,6 +141,14 @@ impl Stage<'_> {
         }
     }
 
+    /// An agent is gone: what it said of its links and its registration is true no more.
+    pub(super) fn forget(&mut self, agent: usize) {
+        self.registered.remove(&agent);
+        for peer in 0..self.agents.len() {
+            self.link_end_is_down(agent, peer);
+        }
+    }
+
     /// An agent says that its link with a peer is down, or says nothing any more.
     fn link_end_is_down(&mut self, agent: usize, peer: usize) {
         // The first end counts.
@@ -190,10 +198,7 @@ impl Stage<'_> {
         if self.agents[agent].life != life {
             return;
         }
-        self.registered.remove(&agent);
-        for peer in 0..self.agents.len() {
-            self.link_end_is_down(agent, peer);
-        }
+        self.forget(agent);
         let actor = &mut self.agents[agent];
         actor.is_silent = true;
         if self.is_closing {

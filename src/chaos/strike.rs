@@ -40,6 +40,8 @@ impl Stage<'_> {
                 if let Some(mut process) = actor.process.take() {
                     let killed = process.kill().await;
                     self.records[fault].by_kernel = killed.unwrap_or(false);
+                    // Its successor may speak before the end of its output is heard.
+                    self.forget(agent);
                 }
             }
             What::Freeze(agent) => {

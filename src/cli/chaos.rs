@@ -76,7 +76,10 @@ pub(crate) async fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCod
     };
     let Some(ran) = interrupt.or(run_scenario(&scenario, &options)).await else {
         let ended = interrupted(&bars);
-        eprintln!("what was written so far is in {}", folder.display());
+        output::tell(&format!(
+            "what was written so far is in {}",
+            folder.display()
+        ));
         return Ok(ended);
     };
     bars.clear();
@@ -87,7 +90,7 @@ pub(crate) async fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCod
     })?;
     let is_kept = args.keep.is_some() || !report.ok;
     if is_kept {
-        eprintln!("kept in {}", folder.display());
+        output::tell(&format!("kept in {}", folder.display()));
     } else {
         // Whoever cleans up temporary folders takes what cannot be removed now.
         let _ = std::fs::remove_dir_all(&folder);
@@ -130,7 +133,7 @@ async fn simulate(args: &Args, scenario: &Scenario, globals: &Globals) -> anyhow
         let written = written.and_then(|()| std::fs::write(&file, trace.join("\n") + "\n"));
         let context = || format!("{} cannot be written", file.display());
         written.with_context(context).map_err(impossible)?;
-        eprintln!("kept in {}", file.display());
+        output::tell(&format!("kept in {}", file.display()));
     }
     match args.json {
         true => output::print(&json(&report)?)?,

@@ -48,7 +48,8 @@ impl Interrupt {
             _ = self.int.recv() => {}
             _ = self.term.recv() => {}
             () = next(&mut self.quit) => {}
-            () = next(&mut self.hangup) => {}
+            // Once: who closes a terminal sends it more than once, and is not in a hurry.
+            () = next(&mut self.hangup) => self.hangup = None,
         }
         self.was_heard = true;
         // The terminal has written ^C where the next line is to begin.

@@ -117,7 +117,7 @@ pub(crate) async fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCod
     bars.clear();
     let report = finished.map_err(failed)?;
     if args.json {
-        eprintln!("witness: {}", folder.display());
+        output::tell(&format!("witness: {}", folder.display()));
         output::print(&json(&report)?)?;
     } else {
         output::print(&figures::totals(&report, &folder, color))?;

@@ -182,6 +182,7 @@ mod tests {
 
         let (slept, has_slept) = oneshot::channel();
         let own = Arc::clone(&runtime);
+        // Passes over, since it is to hurry.
         let looping = async move {
             own.sleep(LEAST_SLEEP).await;
             slept.send(()).unwrap();

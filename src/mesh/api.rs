@@ -397,7 +397,9 @@ pub enum Output {
         peer: AgentId,
         /// Where.
         link: LinkId,
-        /// Its number.
+        /// Its destination.
+        destination: Destination,
+        /// Its number, of those with this destination.
         sequence_num: u64,
         /// The signed message.
         bytes: Bytes,

@@ -128,6 +128,15 @@ impl Guard {
         if at == 0 { self.settled() } else { None }
     }
 
+    /// Nobody says any more of what is held that it is in safe hands: all that was seen is
+    /// acknowledged.
+    pub(super) fn release_all(&mut self, now: Instant) {
+        if !self.held.is_empty() {
+            self.held.clear();
+            self.owe_ack(now);
+        }
+    }
+
     /// The greatest number up to which all are seen and in safe hands.
     fn settled(&self) -> Option<u64> {
         match self.held.front() {

@@ -225,7 +225,7 @@ impl Peer {
         } else {
             lane.pass(number);
             if let Some(link) = self.sending_link() {
-                self.transmit(link, number, bytes.clone(), shared);
+                self.transmit(link, destination.clone(), number, bytes.clone(), shared);
             }
         }
         self.holding_up |= self.is_full(&shared.config.outbox);
@@ -250,20 +250,31 @@ impl Peer {
             if direct.under_way() + all.under_way() >= MAX_UNDER_WAY {
                 return;
             }
-            let lane = match (direct.waiting(), all.waiting()) {
-                (Some(one), Some(other)) if other.since < one.since => all,
-                (Some(_), _) => direct,
-                (None, _) => all,
+            let to_all = match (direct.waiting(), all.waiting()) {
+                (Some(one), Some(other)) => other.since < one.since,
+                (one, _) => one.is_none(),
+            };
+            let (lane, destination) = match to_all {
+                true => (all, Destination::All),
+                false => (direct, Destination::Agent(self.id.clone())),
             };
             let Some(kept) = lane.hand_over() else { return };
-            self.transmit(link, kept.number, kept.bytes, shared);
+            self.transmit(link, destination, kept.number, kept.bytes, shared);
         }
     }
 
-    fn transmit(&self, link: LinkId, sequence_num: u64, bytes: Bytes, shared: &mut Shared) {
+    fn transmit(
+        &self,
+        link: LinkId,
+        destination: Destination,
+        sequence_num: u64,
+        bytes: Bytes,
+        shared: &mut Shared,
+    ) {
         shared.emit(Output::Transmit {
             peer: self.id.clone(),
             link,
+            destination,
             sequence_num,
             bytes,
         });

@@ -148,6 +148,28 @@ fn one_that_never_fits_is_given_back() {
 }
 
 #[test]
+fn a_message_that_goes_out_says_which_of_the_two_of_its_number_it_is() {
+    let mut bench = small();
+    bench.up(5, 1);
+    bench.sends("a");
+    bench.sends("*");
+    let outputs = bench.outputs();
+    let out = outputs.iter().filter_map(|output| match output {
+        Output::Transmit {
+            destination,
+            sequence_num,
+            ..
+        } => Some((destination.clone(), *sequence_num)),
+        _ => None,
+    });
+    assert_eq!(out.collect::<Vec<_>>(), [(to("a"), 1), (to("*"), 1)]);
+    // One of them does not fit: the other one is still to be acknowledged.
+    bench.mesh.give_up(&id("a"), &to("a"), 1);
+    let views: Vec<_> = bench.mesh.peers().collect();
+    assert_eq!(views[0].unacked, 1);
+}
+
+#[test]
 fn nothing_is_kept_for_one_that_left_or_was_never_here() {
     let mut bench = small();
     let nobody = Err(SendError::NotConnected { peer: id("a") });
@@ -239,16 +261,7 @@ fn a_durable_mesh_acknowledges_only_what_is_in_safe_hands() {
     });
     bench.up(5, 1);
     let (a, me) = (id("a"), to("m"));
-    for sequence_num in [1, 2] {
-        let header = Header {
-            source: &a,
-            session: session(5),
-            destination: &me,
-            sequence_num,
-            timestamp: wall(0),
-        };
-        assert_eq!(bench.accept(1, &header), Ok(()));
-    }
+    came(&mut bench, &[(1, false), (2, false)]);
     assert!(acknowledged(&bench.wait(SECOND)).is_empty());
     let now = bench.now;
     let taken = bench.mesh.taken(&a, session(5), &me, 1, now);
@@ -313,24 +326,46 @@ fn what_is_held_until_it_is_taken_is_acknowledged_then_and_others_with_it() {
     let mut bench = Bench::new(true);
     bench.up(5, 1);
     let (a, me) = (id("a"), to("m"));
-    for (sequence_num, until_taken) in [(1, false), (2, true), (3, false)] {
+    came(&mut bench, &[(1, false), (2, true), (3, false)]);
+    assert_eq!(acknowledged(&bench.wait(SECOND)), [1]);
+    let now = bench.now;
+    assert_eq!(bench.mesh.taken(&a, session(5), &me, 2, now), Some(3));
+    assert_eq!(acknowledged(&bench.wait(SECOND)), [3]);
+}
+
+#[test]
+fn who_leaves_without_a_disk_acknowledges_what_its_program_has_still_to_take() {
+    for durable in [false, true] {
+        let mut bench = Bench::of(Config {
+            durable,
+            ..config(true)
+        });
+        bench.up(5, 1);
+        came(&mut bench, &[(1, true), (2, true), (3, true)]);
+        assert!(acknowledged(&bench.wait(SECOND)).is_empty());
+        bench.mesh.leave(bench.now);
+        let last: &[u64] = if durable { &[] } else { &[3] };
+        assert_eq!(acknowledged(&bench.outputs()), last, "durable: {durable}");
+    }
+}
+
+/// Messages of `a` come over link 1: their numbers, and whether they are held until they are taken.
+fn came(bench: &mut Bench, messages: &[(u64, bool)]) {
+    let (a, me) = (id("a"), to("m"));
+    for (sequence_num, until_taken) in messages {
         let header = Header {
             source: &a,
             session: session(5),
             destination: &me,
-            sequence_num,
+            sequence_num: *sequence_num,
             timestamp: wall(0),
         };
         let now = bench.now;
         let accepted = bench
             .mesh
-            .accept(link(1), &header, until_taken, now, wall(0));
+            .accept(link(1), &header, *until_taken, now, wall(0));
         assert_eq!(accepted, Ok(()));
     }
-    assert_eq!(acknowledged(&bench.wait(SECOND)), [1]);
-    let now = bench.now;
-    assert_eq!(bench.mesh.taken(&a, session(5), &me, 2, now), Some(3));
-    assert_eq!(acknowledged(&bench.wait(SECOND)), [3]);
 }
 
 fn acknowledged(outputs: &[Output]) -> Vec<u64> {

@@ -186,7 +186,7 @@ impl Mesh {
         for peer in self.peers.values_mut() {
             peer.abandon(CloseReason::Leaving, &mut self.shared);
             peer.retry(&mut self.shared, now);
-            peer.send_acks(None, &mut self.shared);
+            peer.send_last_acks(&mut self.shared, now);
             farewells.extend(peer.goodbye_to());
             if !self.shared.config.durable {
                 peer.give_all_back(GivenBack::Left, &mut self.shared);

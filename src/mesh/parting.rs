@@ -34,7 +34,7 @@ impl Peer {
         self.parted = true;
         self.retry_at = None;
         self.abandon(CloseReason::Leaving, shared);
-        self.send_acks(None, shared);
+        self.send_last_acks(shared, now);
         let live = self.live.as_mut()?;
         if live.parting.is_some() {
             return None;

@@ -186,6 +186,16 @@ impl Peer {
         }
     }
 
+    /// The last acknowledgements before a goodbye. On a mesh that is not durable what came is with the
+    /// program, as what was acknowledged at once is: sent again, it would come to it twice.
+    pub(super) fn send_last_acks(&mut self, shared: &mut Shared, now: Instant) {
+        if !shared.config.durable {
+            self.guards.direct.release_all(now);
+            self.guards.all.release_all(now);
+        }
+        self.send_acks(None, shared);
+    }
+
     /// Tells when this peer needs the next tick.
     pub(super) fn wake(&self, shared: &mut Shared) {
         let live = self.live.as_ref();

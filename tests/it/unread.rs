@@ -60,7 +60,7 @@ async fn a_program_that_does_not_read_keeps_its_links_and_then_gets_everything_o
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_stood_unread_in_a_subscription_comes_again_after_a_restart_with_an_outbox_on_disk() {
+async fn what_stands_unread_in_a_subscription_that_is_dropped_waits_for_the_next_one() {
     within(async {
         let server = serve(Admission::Open).await;
         let folder = tempfile::tempdir().unwrap();
@@ -78,18 +78,35 @@ async fn what_stood_unread_in_a_subscription_comes_again_after_a_restart_with_an
         assert_eq!(number(&mut inbox, ann.id()).await, 1);
         delivered(&bob, 3).await;
         drop(inbox);
-        // What comes while nobody listens waits for who listens next.
-        send(&ann, 4..=4).await;
-        delivered(&bob, 4).await;
-        assert_eq!(number(&mut bob.subscribe(), ann.id()).await, 4);
+        // As does what comes while nobody listens. Nothing is held up by what was left unread: far
+        // more goes through than may be under way.
+        send(&ann, 4..=MANY).await;
+        let mut inbox = bob.subscribe();
+        for n in 2..=MANY {
+            assert_eq!(number(&mut inbox, ann.id()).await, n);
+        }
+        // One of two that leaves what the other has not: it goes to that one.
+        let mut first = bob.subscribe();
+        send(&ann, MANY + 1..=MANY + 2).await;
+        delivered(&bob, MANY + 2).await;
+        assert_eq!(number(&mut first, ann.id()).await, MANY + 1);
+        drop(inbox);
+        let mut second = bob.subscribe();
+        drop(first);
+        assert_eq!(number(&mut second, ann.id()).await, MANY + 2);
+        // What nobody has read at the end comes again after it.
+        send(&ann, MANY + 3..=MANY + 4).await;
+        delivered(&bob, MANY + 4).await;
+        assert_eq!(number(&mut second, ann.id()).await, MANY + 3);
         bob.shutdown("once more").await.unwrap();
+        drop(second);
 
         let bob = start().await;
         let mut inbox = bob.subscribe();
         // He had said goodbye, and is not sent to before he is back.
         ann.linked(1).await.unwrap();
-        send(&ann, 5..=5).await;
-        for n in [2, 3, 5] {
+        send(&ann, MANY + 5..=MANY + 5).await;
+        for n in [MANY + 4, MANY + 5] {
             assert_eq!(number(&mut inbox, ann.id()).await, n);
         }
         ann.shutdown("done").await.unwrap();
