@@ -87,7 +87,25 @@ fn is_ignored(status: &str, kind: SignalKind) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+    use rustix::process::{Signal as Number, getpid, kill_process};
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_terminal_that_is_closed_is_heard_of_once_however_often_it_says_so() {
+        let mut interrupt = Interrupt::listen().unwrap();
+        // Hears what it hears, at the same moment.
+        let mut hangups = signal(SignalKind::hangup()).unwrap();
+        kill_process(getpid(), Number::HUP).unwrap();
+        interrupt.heard().await;
+        hangups.recv().await.unwrap();
+        kill_process(getpid(), Number::HUP).unwrap();
+        hangups.recv().await.unwrap();
+        assert!(interrupt.heard().now_or_never().is_none());
+        kill_process(getpid(), Number::TERM).unwrap();
+        interrupt.heard().await;
+    }
 
     #[test]
     fn reads_of_the_kernel_which_signals_are_ignored() {

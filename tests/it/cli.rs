@@ -380,10 +380,6 @@ impl Running {
         line.trim_end().into()
     }
 
-    pub(crate) fn runs(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_none()
-    }
-
     pub(crate) fn kill(&self, signal: &str) {
         // The shell's own `kill`: a machine may have no other.
         let command = format!("kill -{signal} {}", self.child.id());

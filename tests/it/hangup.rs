@@ -29,17 +29,6 @@ fn an_agent_that_was_started_to_outlive_its_terminal_does() {
     assert_eq!(bob.end().code, 0);
 }
 
-#[test]
-fn a_server_whose_terminal_is_closed_ends_in_order_however_often_it_is_told() {
-    let mut stage = Stage::new(&["ann", "bob"]);
-    let (ann, bob) = linked(&stage, "");
-    // A shell tells its jobs, and when it ends, the kernel tells them again.
-    assert_eq!(stage.hang_up_server(), 0);
-    for live in [ann, bob] {
-        assert_eq!(live.end().code, 0);
-    }
-}
-
 /// Ann, started by a shell that does something first, and Bob.
 fn linked(stage: &Stage, first: &str) -> (Program, Program) {
     let bob = Program::start(&mut stage.agent("bob"));

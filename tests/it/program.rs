@@ -204,15 +204,6 @@ impl Stage {
         address.to_owned()
     }
 
-    /// Closes the server's terminal, again and again until it has ended; with which code.
-    pub(crate) fn hang_up_server(&mut self) -> i32 {
-        let mut server = self.server.take().expect("a server that runs");
-        while server.runs() {
-            server.kill("HUP");
-        }
-        server.end().0
-    }
-
     /// Ends the server, and starts another like it at the same address.
     pub(crate) fn restart_server(&mut self) {
         let address = self.stop_server();
