@@ -72,7 +72,7 @@ impl Held {
     }
 
     /// The program has it, and nothing else to do for it.
-    pub(super) fn taken(self) {
+    pub fn taken(self) {
         // The last of several subscribers notes it: until then it is not with all of them.
         let last = self.0.and_then(Arc::into_inner);
         let owed = last.as_ref().and_then(|it| it.owed.as_ref());

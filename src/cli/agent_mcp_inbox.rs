@@ -3,13 +3,17 @@
 //! A model reads when it likes, or never. So that neither it nor a talkative peer can hold up the
 //! agent, nothing waits for room: where there is none, the oldest message of the peer that fills
 //! the inbox most gives way, and `read_inbox` says how many did.
+//!
+//! With an outbox on disk, what the model has not read comes again when the agent was killed or has
+//! ended: the newest [`MAX_HELD`] of each peer. Older ones are here only, since a peer is not to wait
+//! for a model.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use crate::agent::{AgentEvent, Subscription};
+use crate::agent::{AgentEvent, Held, Subscription};
 use crate::identity::AgentId;
 use crate::message::{IfMessage, Verified};
 
@@ -22,12 +26,21 @@ pub(super) struct Inbox {
 
 #[derive(Debug, Default)]
 struct Kept {
-    messages: VecDeque<(Verified<IfMessage>, usize)>,
+    messages: VecDeque<Waiting>,
     bytes: usize,
     /// Since the last reading.
     dropped: u64,
     /// Replies that were handed over before they came here: their authors and ids.
     handed: VecDeque<(AgentId, String)>,
+}
+
+/// A message that nobody has read.
+#[derive(Debug)]
+struct Waiting {
+    message: Verified<IfMessage>,
+    size: usize,
+    /// As long as it is to come again if this process ends.
+    held: Option<Held>,
 }
 
 /// What a reading gives.
@@ -43,28 +56,28 @@ pub(super) struct Taken {
 impl Inbox {
     /// Keeps every message, until the agent has ended.
     pub(super) async fn fill(&self, mut events: Subscription) {
-        while let Some(event) = events.recv().await {
+        while let Some((event, held)) = events.recv_held().await {
             if let AgentEvent::Message(message) = event {
-                self.put(message);
+                self.put(message, Some(held));
             }
         }
     }
 
-    fn put(&self, message: Verified<IfMessage>) {
-        self.held().put(message);
+    fn put(&self, message: Verified<IfMessage>, held: Option<Held>) {
+        self.kept().put(message, held);
         self.came.notify_waiters();
     }
 
     /// `message` was handed over in another way, and is not to be read here again. Whether it has
     /// come here already does not matter.
     pub(super) fn hand_over(&self, message: &IfMessage) {
-        self.held().hand_over(message);
+        self.kept().hand_over(message);
     }
 
     /// Takes the oldest messages, of `from` if it is given: at most `limit`, and only one where
     /// the first is large.
     pub(super) fn take(&self, limit: usize, from: Option<&AgentId>) -> Taken {
-        self.held().take(limit, from)
+        self.kept().take(limit, from)
     }
 
     /// Waits until there is a message, of `from` if it is given. Cancel-safe.
@@ -74,20 +87,20 @@ impl Inbox {
             tokio::pin!(came);
             // Listening before looking, so that none comes in between.
             came.as_mut().enable();
-            if self.held().messages.iter().any(|(m, _)| is_of(m, from)) {
+            if self.kept().messages.iter().any(|it| it.is_of(from)) {
                 return;
             }
             came.await;
         }
     }
 
-    fn held(&self) -> MutexGuard<'_, Kept> {
+    fn kept(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Kept {
-    fn put(&mut self, message: Verified<IfMessage>) {
+    fn put(&mut self, message: Verified<IfMessage>, held: Option<Held>) {
         let handed =
             |(source, id): &(AgentId, String)| source == message.source() && id == message.id();
         if let Some(at) = self.handed.iter().position(handed) {
@@ -95,24 +108,41 @@ impl Kept {
             return;
         }
         let size = size_of(&message);
-        self.messages.push_back((message, size));
+        let source = message.source().clone();
+        self.messages.push_back(Waiting {
+            message,
+            size,
+            held,
+        });
         self.bytes += size;
+        self.let_go(&source);
         while self.bytes > MAX_BYTES {
             self.give_way();
+        }
+    }
+
+    /// Of too many messages of a peer that would come again, the oldest does not any more: then its
+    /// author is not held up.
+    fn let_go(&mut self, source: &AgentId) {
+        let held = |it: &&mut Waiting| it.held.is_some() && it.is_of(Some(source));
+        if self.messages.iter_mut().filter(held).count() > MAX_HELD
+            && let Some(oldest) = self.messages.iter_mut().find(held)
+        {
+            oldest.held = None;
         }
     }
 
     /// Drops the oldest message of the peer that fills the inbox most.
     fn give_way(&mut self) {
         let mut shares: BTreeMap<&AgentId, usize> = BTreeMap::new();
-        for (message, size) in &self.messages {
-            *shares.entry(message.source()).or_default() += size;
+        for it in &self.messages {
+            *shares.entry(it.message.source()).or_default() += it.size;
         }
         let greatest = shares.into_iter().max_by_key(|(_, bytes)| *bytes);
         let Some(loudest) = greatest.map(|(id, _)| id.clone()) else {
             return;
         };
-        let oldest = |(message, _): &(Verified<IfMessage>, usize)| *message.source() == loudest;
+        let oldest = |it: &Waiting| it.is_of(Some(&loudest));
         if let Some(at) = self.messages.iter().position(oldest) {
             self.remove(at);
             self.dropped += 1;
@@ -120,8 +150,8 @@ impl Kept {
     }
 
     fn hand_over(&mut self, message: &IfMessage) {
-        let same = |(kept, _): &(Verified<IfMessage>, usize)| {
-            kept.source() == message.source() && kept.id() == message.id()
+        let same = |it: &Waiting| {
+            it.message.source() == message.source() && it.message.id() == message.id()
         };
         if let Some(at) = self.messages.iter().position(same) {
             self.remove(at);
@@ -136,18 +166,18 @@ impl Kept {
 
     fn take(&mut self, limit: usize, from: Option<&AgentId>) -> Taken {
         let (mut messages, mut bytes, mut at) = (Vec::new(), 0, 0);
-        while let Some((message, size)) = self.messages.get(at) {
-            if !is_of(message, from) {
+        while let Some(it) = self.messages.get(at) {
+            if !it.is_of(from) {
                 at += 1;
                 continue;
             }
-            if messages.len() == limit || (bytes + size > MAX_ANSWER && !messages.is_empty()) {
+            if messages.len() == limit || (bytes + it.size > MAX_ANSWER && !messages.is_empty()) {
                 break;
             }
-            bytes += size;
-            messages.extend(self.remove(at));
+            bytes += it.size;
+            messages.extend(self.remove(at).map(Waiting::read));
         }
-        let left = self.messages.iter().filter(|(m, _)| is_of(m, from));
+        let left = self.messages.iter().filter(|it| it.is_of(from));
         Taken {
             messages,
             left: left.count(),
@@ -155,15 +185,25 @@ impl Kept {
         }
     }
 
-    fn remove(&mut self, at: usize) -> Option<Verified<IfMessage>> {
-        let (message, size) = self.messages.remove(at)?;
-        self.bytes -= size;
-        Some(message)
+    fn remove(&mut self, at: usize) -> Option<Waiting> {
+        let removed = self.messages.remove(at)?;
+        self.bytes -= removed.size;
+        Some(removed)
     }
 }
 
-fn is_of(message: &IfMessage, from: Option<&AgentId>) -> bool {
-    from.is_none_or(|from| message.source() == from)
+impl Waiting {
+    fn is_of(&self, from: Option<&AgentId>) -> bool {
+        from.is_none_or(|from| self.message.source() == from)
+    }
+
+    /// The model has it: it does not come again.
+    fn read(self) -> Verified<IfMessage> {
+        if let Some(held) = self.held {
+            held.taken();
+        }
+        self.message
+    }
 }
 
 /// What a message costs: its text, and what it takes to keep and to tell.
@@ -174,6 +214,9 @@ fn size_of(message: &IfMessage) -> usize {
 
 /// What waits takes at most so much memory: some thousand messages, or thirty of the largest.
 const MAX_BYTES: usize = 8 << 20;
+/// Of one peer: half of what a program may leave untaken before its authors wait for it
+/// (`mesh::MAX_UNDER_WAY`).
+const MAX_HELD: usize = 128;
 /// Beside the text of a message.
 const OVERHEAD: usize = 1024;
 /// A model reads all of an answer, and has room for so much, a large message apart.
@@ -219,7 +262,7 @@ mod tests {
     fn gives_messages_oldest_first_as_many_as_wanted_and_of_whom() {
         let inbox = Inbox::default();
         for (from, number) in [("ann", 1), ("bob", 2), ("ann", 3), ("ann", 4)] {
-            inbox.put(message(from, number, 0));
+            inbox.put(message(from, number, 0), None);
         }
         let ann: AgentId = "ann".parse().unwrap();
         let taken = inbox.take(2, Some(&ann));
@@ -227,17 +270,17 @@ mod tests {
         let taken = inbox.take(9, None);
         assert_eq!((numbers(&taken), taken.left), (vec![2, 4], 0));
         assert_eq!(taken.dropped, 0);
-        assert_eq!(inbox.held().bytes, 0);
+        assert_eq!(inbox.kept().bytes, 0);
     }
 
     #[test]
     fn a_peer_that_floods_the_inbox_drops_its_own_oldest_messages_and_nobody_elses() {
         let inbox = Inbox::default();
-        inbox.put(message("quiet", 1, 0));
+        inbox.put(message("quiet", 1, 0), None);
         for number in 1..=100 {
-            inbox.put(message("loud", number, 200 << 10));
+            inbox.put(message("loud", number, 200 << 10), None);
         }
-        assert!(inbox.held().bytes <= MAX_BYTES);
+        assert!(inbox.kept().bytes <= MAX_BYTES);
         let loud: AgentId = "loud".parse().unwrap();
         let taken = inbox.take(1, Some(&loud));
         assert_eq!(taken.left as u64 + 1 + taken.dropped, 100);
@@ -251,9 +294,9 @@ mod tests {
     #[test]
     fn a_reading_ends_before_it_is_too_large_and_gives_at_least_one() {
         let inbox = Inbox::default();
-        inbox.put(message("ann", 1, MAX_ANSWER));
+        inbox.put(message("ann", 1, MAX_ANSWER), None);
         for number in 2..=9 {
-            inbox.put(message("ann", number, 18 << 10));
+            inbox.put(message("ann", number, 18 << 10), None);
         }
         assert_eq!(numbers(&inbox.take(9, None)), [1]);
         assert_eq!(numbers(&inbox.take(9, None)), [2, 3, 4]);
@@ -263,15 +306,15 @@ mod tests {
     fn what_was_handed_over_is_not_read_again_whichever_came_first() {
         let inbox = Inbox::default();
         let (early, late) = (message("ann", 1, 0), message("ann", 2, 0));
-        inbox.put(early.clone());
+        inbox.put(early.clone(), None);
         inbox.hand_over(&early);
         inbox.hand_over(&late);
-        inbox.put(late);
+        inbox.put(late, None);
         // The same id of somebody else is another message.
-        inbox.put(message("bob", 2, 0));
+        inbox.put(message("bob", 2, 0), None);
         let taken = inbox.take(9, None);
         assert_eq!(taken.messages.len(), 1);
         assert_eq!(taken.messages[0].source().as_str(), "bob");
-        assert!(inbox.held().handed.is_empty());
+        assert!(inbox.kept().handed.is_empty());
     }
 }

@@ -20,7 +20,7 @@ use crate::live::{
 };
 use crate::support::{FixtureAgent, fixtures_dir};
 
-type Client = RunningService<RoleClient, ()>;
+pub(crate) type Client = RunningService<RoleClient, ()>;
 
 /// A server, the agent `legal` in this process, and `finance` under a client of its own.
 /// `macro` is of the swarm and never comes.
@@ -66,9 +66,11 @@ impl Office {
 }
 
 /// The program as finance, its files in `folder`.
-fn program(server: &Server, folder: &Path) -> tokio::process::Command {
+pub(crate) fn program(server: &Server, folder: &Path) -> tokio::process::Command {
     let key = folder.join("finance.pem");
-    FixtureAgent::new("finance").key.create_file(&key).unwrap();
+    if !key.exists() {
+        FixtureAgent::new("finance").key.create_file(&key).unwrap();
+    }
     let swarm = folder.join("swarm.yaml");
     let agents = MEMBERS.map(|id| {
         let key = FixtureAgent::new(id).public_key();
@@ -107,7 +109,7 @@ async fn call(client: &Client, tool: &'static str, arguments: Value) -> CallTool
 }
 
 /// The result of a call that works.
-async fn done(client: &Client, tool: &'static str, arguments: Value) -> Value {
+pub(crate) async fn done(client: &Client, tool: &'static str, arguments: Value) -> Value {
     let result = call(client, tool, arguments).await;
     assert_eq!(result.is_error, Some(false), "{result:?}");
     let value = result.structured_content.expect("a structured result");
@@ -127,7 +129,7 @@ async fn refused(client: &Client, tool: &'static str, arguments: Value) -> Strin
 }
 
 /// Answers requests as a lawyer would.
-async fn practise(legal: &Agent) {
+pub(crate) async fn practise(legal: &Agent) {
     legal
         .serve(|request| async move {
             match request.payload()["ask"].as_str() {

@@ -7,6 +7,7 @@
 mod admission;
 mod adversary;
 mod agent_mcp;
+mod agent_mcp_kept;
 mod bad_paths;
 mod certificates;
 mod chaos;
