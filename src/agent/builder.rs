@@ -18,7 +18,7 @@ use super::files::{AcceptFiles, Files};
 use super::gate::Gate;
 use super::keyring::Keyring;
 use super::links::Links;
-use super::seldom::Seldom;
+use super::seldom::{Seldom, SeldomOfEach};
 use super::sending::Rooms;
 use super::signaling::{Servers, Signaling, forward};
 use super::vitals::Tally;
@@ -404,7 +404,7 @@ impl Builder {
                 signal_queue,
                 pause_asked: None,
                 of_server: Seldom::default(),
-                of_peers: Seldom::default(),
+                of_peers: SeldomOfEach::default(),
                 runtime,
                 tasks,
                 network: None,

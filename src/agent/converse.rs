@@ -192,8 +192,10 @@ impl Core {
             }) => {
                 // `next` names my own messages: those to the peer's id and to everybody.
                 let next = read_next(&next, peer);
-                if let Err(err) = self.mesh.hello(link, &agent_id, session, next, now) {
-                    tracing::warn!(agent = %self.me, %peer, %link, reason = %err, "hello refused");
+                if let Err(err) = self.mesh.hello(link, &agent_id, session, next, now)
+                    && let Some(unsaid) = self.of_peers.say(peer, now)
+                {
+                    tracing::warn!(agent = %self.me, %peer, %link, reason = %err, unsaid, "hello refused");
                 }
             }
             Ok(Control::Ack {
@@ -235,7 +237,7 @@ impl Core {
             Ok(Control::Unknown) => self.stats.unknown_control += 1,
             Err(detail) => {
                 self.stats.bad_control += 1;
-                if let Some(unsaid) = self.of_peers.say(now) {
+                if let Some(unsaid) = self.of_peers.say(peer, now) {
                     tracing::warn!(agent = %self.me, %peer, %link, reason = %detail, unsaid, "a control frame was refused");
                 }
             }
@@ -266,7 +268,7 @@ impl Core {
             self.mesh.goodbye(link, read, self.now);
         } else {
             self.stats.bad_control += 1;
-            if let Some(unsaid) = self.of_peers.say(self.now) {
+            if let Some(unsaid) = self.of_peers.say(peer, self.now) {
                 tracing::warn!(agent = %self.me, %peer, %link, reason = "bad-signature", unsaid, "a goodbye was not signed by the one who leaves; ignored");
             }
         }

@@ -29,7 +29,7 @@ use super::gate::Gate;
 use super::keyring::Keyring;
 use super::links::Links;
 use super::pen::Pen;
-use super::seldom::Seldom;
+use super::seldom::{Seldom, SeldomOfEach};
 use super::sending::Rooms;
 use super::taking::{Mark, Marks, SharedJournal, open};
 use super::vitals::Tally;
@@ -84,7 +84,7 @@ pub(super) struct Core {
     pub(super) pause_asked: Option<Duration>,
     /// Lines in the log that the server can bring about, and those that peers can.
     pub(super) of_server: Seldom,
-    pub(super) of_peers: Seldom,
+    pub(super) of_peers: SeldomOfEach,
     /// Where the agent lives, whoever enters from another runtime.
     pub(super) runtime: Handle,
     pub(super) tasks: JoinSet<()>,

@@ -171,7 +171,7 @@ impl Core {
         note: &str,
     ) {
         self.stats.bad_control += 1;
-        if let Some(unsaid) = self.of_peers.say(self.now) {
+        if let Some(unsaid) = self.of_peers.say(peer, self.now) {
             tracing::warn!(agent = %self.me, %peer, reason, detail, unsaid, "a checkpoint was refused");
         }
         let entry = Entry::new(Event::CheckpointRejected, self.wall).peer(peer);

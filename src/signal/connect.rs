@@ -4,9 +4,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use futures_util::stream::FuturesUnordered;
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{Error, Message, http};
 
@@ -307,7 +308,7 @@ async fn connect_tcp(target: &Target) -> Result<TcpStream, ConnectError> {
         },
         _ => ConnectError::Unreachable { url: url(), source },
     };
-    let tcp = first_of(&addresses, ONE_ADDRESS)
+    let tcp = first_of(&addresses, ONE_ADDRESS, HEAD_START)
         .await
         .map_err(unreachable)?;
     // Offers are small and every one is waited for.
@@ -315,18 +316,32 @@ async fn connect_tcp(target: &Target) -> Result<TcpStream, ConnectError> {
     Ok(tcp)
 }
 
-/// A connection to the first of these addresses that answers; what the last one said, if none does. A
-/// host that drops packets says nothing, and must not keep the others from being tried.
-async fn first_of(addresses: &[SocketAddr], patience: Duration) -> io::Result<TcpStream> {
+/// A connection to one of these addresses, the first that answers; what the last one said, if none
+/// does. A host that drops packets says nothing, so the next address is tried beside it after a short
+/// while, and at once where one has failed (RFC 8305, section 5).
+async fn first_of(
+    addresses: &[SocketAddr],
+    patience: Duration,
+    head_start: Duration,
+) -> io::Result<TcpStream> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in addresses {
-        match timeout(patience, TcpStream::connect(address)).await {
-            Ok(Ok(tcp)) => return Ok(tcp),
-            Ok(Err(err)) => last = err,
-            Err(_) => last = io::ErrorKind::TimedOut.into(),
+    let mut next = addresses.iter();
+    let mut attempts = FuturesUnordered::new();
+    loop {
+        if let Some(address) = next.next() {
+            attempts.push(timeout(patience, TcpStream::connect(address)));
+        }
+        let is_last = next.len() == 0;
+        tokio::select! {
+            () = sleep(head_start), if !is_last => {}
+            done = attempts.next() => match done {
+                Some(Ok(Ok(tcp))) => return Ok(tcp),
+                Some(Ok(Err(err))) => last = err,
+                Some(Err(_)) => last = io::ErrorKind::TimedOut.into(),
+                None => return Err(last),
+            }
         }
     }
-    Err(last)
 }
 
 /// The next frame before registration; a refusal is an error.
@@ -371,8 +386,10 @@ async fn next_frame(socket: &mut Socket, target: &Target) -> Result<ServerFrame,
 }
 
 /// For one address of a host to take a connection: a packet that was lost is sent again after 1 s and
-/// after 3 s, and there is time left for a second address.
+/// after 3 s, and there is time left for another server.
 const ONE_ADDRESS: Duration = Duration::from_secs(4);
+/// What an address has before the next one is tried beside it, as RFC 8305 recommends.
+const HEAD_START: Duration = Duration::from_millis(250);
 
 #[cfg(test)]
 mod tests {
@@ -395,15 +412,29 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_address_that_does_not_answer_is_given_up_for_the_next_one() {
+    async fn addresses_that_do_not_answer_keep_no_other_from_being_tried() {
         let (_raw, filled, silent) = silent();
         assert!(filled.len() < 16, "the kernel drops nothing");
         let good = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let addresses = [silent, good.local_addr().unwrap()];
-        let patience = Duration::from_millis(500);
-        let tcp = first_of(&addresses, patience).await.unwrap();
-        assert_eq!(tcp.peer_addr().unwrap(), addresses[1]);
-        let err = first_of(&addresses[..1], patience).await.unwrap_err();
-        assert_eq!(err.kind(), io::ErrorKind::TimedOut);
+        let good_address = good.local_addr().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let gone = listener.local_addr().unwrap();
+        drop(listener);
+        // More than an attempt's patience would bear one after the other.
+        let for_ever = Duration::from_secs(3600);
+        let addresses = [silent, silent, silent, gone, good_address];
+        let tcp = first_of(&addresses, for_ever, Duration::from_millis(1));
+        assert_eq!(tcp.await.unwrap().peer_addr().unwrap(), good_address);
+        // One that has failed is not waited for.
+        let tcp = first_of(&[gone, good_address], for_ever, for_ever).await;
+        assert_eq!(tcp.unwrap().peer_addr().unwrap(), good_address);
+        let patience = Duration::from_millis(20);
+        let kind = async |addresses: Vec<SocketAddr>| {
+            let failed = first_of(&addresses, patience, Duration::ZERO).await;
+            failed.unwrap_err().kind()
+        };
+        assert_eq!(kind(vec![silent, silent]).await, io::ErrorKind::TimedOut);
+        assert_eq!(kind(vec![gone]).await, io::ErrorKind::ConnectionRefused);
+        assert_eq!(kind(vec![]).await, io::ErrorKind::NotFound);
     }
 }

@@ -357,7 +357,9 @@ impl Core {
             }
             Err((_, detail)) => {
                 self.stats.bad_control += 1;
-                tracing::warn!(%peer, reason = %detail, "a message about a file was not understood");
+                if let Some(unsaid) = self.of_peers.say(peer, self.now) {
+                    tracing::warn!(agent = %self.me, %peer, reason = %detail, unsaid, "a message about a file was not understood");
+                }
             }
         }
     }

@@ -234,7 +234,11 @@ impl Receiving {
 
     /// The sender hears that much; the rest is for who runs this agent.
     fn cannot_store(&self, err: &StoreError) -> String {
-        tracing::warn!(peer = %self.peer(), name = ?self.offer.name, reason = %err, "a file cannot be stored");
+        let peer = self.peer();
+        let unsaid = self.files.enter(|core| core.of_peers.say(peer, core.now));
+        if let Some(unsaid) = unsaid.flatten() {
+            tracing::warn!(%peer, name = ?self.offer.name, reason = %err, unsaid, "a file cannot be stored");
+        }
         "cannot-store".to_owned()
     }
 
