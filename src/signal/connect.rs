@@ -398,11 +398,14 @@ mod tests {
 
     use super::*;
 
+    fn any() -> SocketAddr {
+        "127.0.0.1:0".parse().unwrap()
+    }
+
     /// A listener that takes nobody: the kernel drops what comes once its queue is full.
     fn silent() -> (Raw, Vec<std::net::TcpStream>, SocketAddr) {
         let raw = Raw::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
-        raw.bind(&any.into()).unwrap();
+        raw.bind(&any().into()).unwrap();
         raw.listen(0).unwrap();
         let address = raw.local_addr().unwrap().as_socket().unwrap();
         let waiting = Duration::from_millis(200);
@@ -417,9 +420,10 @@ mod tests {
         assert!(filled.len() < 16, "the kernel drops nothing");
         let good = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let good_address = good.local_addr().unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let gone = listener.local_addr().unwrap();
-        drop(listener);
+        // Bound, and not listening.
+        let nobody = Raw::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        nobody.bind(&any().into()).unwrap();
+        let gone = nobody.local_addr().unwrap().as_socket().unwrap();
         // More than an attempt's patience would bear one after the other.
         let for_ever = Duration::from_secs(3600);
         let addresses = [silent, silent, silent, gone, good_address];

@@ -1,4 +1,5 @@
-//! A terminal that is closed ends what ran in it as Ctrl-C does, unless nohup(1) had it stay.
+//! A terminal that is closed ends what ran in it as Ctrl-C does, unless nohup(1) had it stay; so does
+//! Ctrl-\.
 
 use std::process::Command;
 
@@ -7,15 +8,17 @@ use serde_json::json;
 use crate::program::{Program, Stage};
 
 #[test]
-fn an_agent_whose_terminal_is_closed_says_goodbye() {
-    let stage = Stage::new(&["ann", "bob"]);
-    let (ann, bob) = linked(&stage, "");
-    ann.kill("HUP");
-    let down = bob.event("peer");
-    assert_eq!(down["state"], "down");
-    assert_eq!(down["reason"], "goodbye");
-    assert_eq!(ann.end().code, 0);
-    assert_eq!(bob.end().code, 0);
+fn an_agent_whose_terminal_is_closed_or_wants_it_to_quit_says_goodbye() {
+    for signal in ["HUP", "QUIT"] {
+        let stage = Stage::new(&["ann", "bob"]);
+        let (ann, bob) = linked(&stage, "");
+        ann.kill(signal);
+        let down = bob.event("peer");
+        assert_eq!(down["state"], "down");
+        assert_eq!(down["reason"], "goodbye");
+        assert_eq!(ann.end().code, 0);
+        assert_eq!(bob.end().code, 0);
+    }
 }
 
 #[test]
