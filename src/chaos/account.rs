@@ -34,7 +34,7 @@ pub(super) fn links(stage: &Stage<'_>) -> LinkSums {
     LinkSums {
         expected: stage.lanes.len() / 2,
         up: stage.links_up(),
-        went_down: stage.went_down,
+        went_down: stage.links_down(),
     }
 }
 

@@ -151,9 +151,8 @@ impl Stage<'_> {
 
     /// An agent says that its link with a peer is down, or says nothing any more.
     fn link_end_is_down(&mut self, agent: usize, peer: usize) {
-        // The first end counts.
-        if self.up.remove(&(agent, peer)) && self.up.contains(&(peer, agent)) {
-            self.went_down += 1;
+        if self.up.remove(&(agent, peer)) {
+            *self.downs.entry((agent, peer)).or_default() += 1;
         }
     }
 
@@ -250,6 +249,8 @@ impl Stage<'_> {
         let written = actor.process.as_mut().map(|process| process.write(line));
         if let Some(Ok(line)) = written {
             self.ledger.offer(&lane);
+            self.note_offered(lane, message.n);
+            let actor = &mut self.agents[lane.0];
             actor.drafts.insert((actor.life, line), (lane.1, message.n));
             if message.ask {
                 self.asked.insert((lane, message.n), Instant::now());

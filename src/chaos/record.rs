@@ -32,13 +32,12 @@ pub(super) struct Record {
     pub(super) delivered: u64,
 }
 
-/// When a clock jumped.
-#[derive(Debug)]
+/// A clock that is off.
+#[derive(Debug, Default)]
 pub(super) struct Jump {
-    /// By the clock of this host, which is right.
-    pub(super) at_ms: i64,
-    /// The number of the first message to each peer that was offered since.
-    pub(super) firsts: BTreeMap<usize, u64>,
+    /// The messages that were offered since, to whom and by number, and that have not arrived: when
+    /// they were, by the clock of this host, which is right.
+    offered_ms: BTreeMap<(usize, u64), i64>,
 }
 
 impl Record {
@@ -128,27 +127,33 @@ impl Record {
 }
 
 impl Jump {
-    /// Whether a message, the `number`-th to that peer, shows that the clock was off by so much when
-    /// it was written.
+    /// The agent is given a message to write.
+    pub(super) fn offered(&mut self, (to, number): (usize, u64), now_ms: i64) {
+        self.offered_ms.insert((to, number), now_ms);
+    }
+
+    /// A message arrives: whether it shows that the clock was off by so much when it was written.
     ///
     /// On the way it took some time, so that it looks older than it is: as if the clock were slow.
-    /// But none that was offered after the jump was written before it, unless by a clock that is.
+    /// But none is written before it is offered, unless by a clock that is.
     pub(super) fn shows(
-        &self,
+        &mut self,
         by_ms: i64,
-        (to, number): (usize, u64),
+        message: (usize, u64),
         written_ms: i64,
         now_ms: i64,
     ) -> bool {
-        let is_since = self.firsts.get(&to).is_some_and(|first| number >= *first);
+        let Some(offered_ms) = self.offered_ms.remove(&message) else {
+            return false;
+        };
         let off_ms = written_ms - now_ms;
         let near = (by_ms.abs() / 2).min(NEAR_MS);
         let is_near = (off_ms - by_ms).abs() <= near;
         let is_beyond = match by_ms > 0 {
             true => written_ms > now_ms,
-            false => written_ms < self.at_ms,
+            false => written_ms < offered_ms,
         };
-        is_since && is_near && is_beyond
+        is_near && is_beyond
     }
 }
 
@@ -324,22 +329,26 @@ mod tests {
     #[test]
     fn a_jump_is_shown_by_times_on_its_side_and_near_it_in_messages_offered_since() {
         let now = 1_000_000_000;
-        let jump = Jump {
-            at_ms: now - 500,
-            firsts: [(1, 7)].into(),
+        // Offered half a second ago.
+        let shows = |by, off| {
+            let mut jump = Jump::default();
+            jump.offered((1, 7), now - 500);
+            jump.shows(by, (1, 7), now + off, now)
         };
         let hour = 3_600_000;
-        let shows = |by, number, off| jump.shows(by, (1, number), now + off, now);
-        assert!(shows(hour, 7, hour - 20) && shows(-hour, 9, -hour - 20));
-        assert!(!shows(hour, 7, -hour) && !shows(-hour, 7, hour), "the side");
-        assert!(!shows(hour, 7, hour / 2) && !shows(-hour, 7, -2 * hour));
-        assert!(!shows(hour, 6, hour), "offered before");
+        assert!(shows(hour, hour - 20) && shows(-hour, -hour - 20));
+        assert!(!shows(hour, -hour) && !shows(-hour, hour), "the side");
+        assert!(!shows(hour, hour / 2) && !shows(-hour, -2 * hour));
+        // A second: one that was long under way looks like it, but was not written before its offer.
+        assert!(shows(1_000, 990) && !shows(1_000, 0));
+        assert!(shows(-1_000, -1_010) && !shows(-1_000, 0));
+        assert!(!shows(-900, -499) && shows(-900, -501));
+
+        let mut jump = Jump::default();
+        assert!(!jump.shows(hour, (1, 6), now + hour, now), "offered before");
+        jump.offered((1, 7), now);
         assert!(!jump.shows(hour, (2, 7), now + hour, now), "a stranger");
-        // A second: one that was long under way looks like it, but was not written before the jump.
-        assert!(shows(1_000, 7, 990) && !shows(1_000, 7, 0));
-        assert!(shows(-1_000, 7, -1_010) && !shows(-1_000, 7, 0));
-        let later = now + 2_000;
-        assert!(!jump.shows(-1_000, (1, 7), later - 1_200, later));
+        assert!(jump.shows(hour, (1, 7), now + hour, now));
     }
 
     #[test]

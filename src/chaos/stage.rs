@@ -48,7 +48,8 @@ pub(super) struct Stage<'a> {
     pub(super) lanes: Vec<Lane>,
     /// Who says that the link with whom is up.
     pub(super) up: BTreeSet<Lane>,
-    pub(super) went_down: u64,
+    /// How often each end of a link has said that it is down, or was killed.
+    pub(super) downs: BTreeMap<Lane, u64>,
     /// The agents that are registered, as far as was heard.
     pub(super) registered: BTreeSet<usize>,
     pub(super) ledger: Ledger<Lane>,
@@ -145,7 +146,7 @@ impl<'a> Stage<'a> {
             server_born: Instant::now(),
             server_ends: Vec::new(),
             up: BTreeSet::new(),
-            went_down: 0,
+            downs: BTreeMap::new(),
             registered: BTreeSet::new(),
             ledger: Ledger::new(),
             healing: Healing::default(),
@@ -202,6 +203,14 @@ impl<'a> Stage<'a> {
             lane.0 < lane.1 && self.up.contains(lane) && self.up.contains(&(lane.1, lane.0))
         };
         self.lanes.iter().filter(both).count()
+    }
+
+    /// How many links went down. Each has two ends that say so, if it was up at both, in any order: the
+    /// first one may have said that the next one is up before the other says that this one is down.
+    pub(super) fn links_down(&self) -> u64 {
+        let at = |lane: Lane| self.downs.get(&lane).copied().unwrap_or(0);
+        let links = self.lanes.iter().filter(|lane| lane.0 < lane.1);
+        links.map(|(a, b)| at((*a, *b)).max(at((*b, *a)))).sum()
     }
 
     /// Whether every agent is registered at the server.

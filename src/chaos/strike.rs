@@ -59,12 +59,7 @@ impl Stage<'_> {
             }
             What::Clock { agent, by_ms } => {
                 let agent = place(&self.scenario.swarm.ids(), agent);
-                let lanes = self.lanes.iter().filter(|lane| lane.0 == agent);
-                let firsts = lanes.map(|lane| (lane.1, self.ledger.next(lane)));
-                self.records[fault].jump = Some(Jump {
-                    at_ms: wall_clock().unix_ms(),
-                    firsts: firsts.collect(),
-                });
+                self.records[fault].jump = Some(Jump::default());
                 self.order(agent, &Order::Clock(*by_ms));
             }
             What::Cut { .. } | What::Partition(..) | What::Conditions { .. } => self.tell_all(),
@@ -226,12 +221,25 @@ impl Stage<'_> {
         }
     }
 
+    /// A message is offered, which its sender will say when it wrote.
+    pub(super) fn note_offered(&mut self, (from, to): Lane, number: u64) {
+        let from = &self.agents[from].id;
+        for record in self.records.iter_mut().filter(|r| r.is_under_way()) {
+            if let (What::Clock { agent, .. }, Some(jump)) = (&record.fault.what, &mut record.jump)
+                && agent == from
+            {
+                jump.offered((to, number), wall_clock().unix_ms());
+            }
+        }
+    }
+
     /// A message has arrived that says when it was written.
     pub(super) fn note_delivered(&mut self, (from, to): Lane, number: u64, written: Timestamp) {
         let now = wall_clock().unix_ms();
         for record in self.records.iter_mut().filter(|r| r.is_under_way()) {
             record.delivered += 1;
-            if let (What::Clock { agent, by_ms }, Some(jump)) = (&record.fault.what, &record.jump)
+            if let (What::Clock { agent, by_ms }, Some(jump)) =
+                (&record.fault.what, &mut record.jump)
                 && self.agents[from].id == *agent
             {
                 let shows = jump.shows(*by_ms, (to, number), written.unix_ms(), now);
