@@ -86,10 +86,15 @@ impl Stage<'_> {
                 return Ok(());
             }
             What::Freeze(agent) => {
-                let actor = &self.agents[place(&ids, agent)];
-                if let Some(process) = &actor.process {
+                let agent = place(&ids, agent);
+                if let Some(process) = &self.agents[agent].process {
                     self.records[fault].by_kernel = process.is_frozen();
                     let _ = process.thaw();
+                }
+                // The server has given it up; the agent will find that out, and say when it is back.
+                let began = self.records[fault].began;
+                if began.is_some_and(|began| began.elapsed() > GIVEN_UP_AFTER) {
+                    self.registered.remove(&agent);
                 }
             }
             What::Clock { agent, .. } => self.order(place(&ids, agent), &Order::Clock(0)),
@@ -259,6 +264,10 @@ fn place(ids: &[AgentId], id: &AgentId) -> usize {
     let place = ids.iter().position(|other| other == id);
     place.expect("a scenario names agents of its swarm only")
 }
+
+/// The signaling server drops a connection that shows no life from one of its pings to the next, every
+/// 15 s: after this one it surely has.
+const GIVEN_UP_AFTER: Duration = Duration::from_secs(32);
 
 #[cfg(test)]
 mod tests {
