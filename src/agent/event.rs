@@ -262,7 +262,7 @@ impl Subscribers {
         let is_it =
             |event: &AgentEvent| matches!(event, AgentEvent::Message(of) if **of == *message);
         for (_, it) in self.unclaimed.extract_if(.., |(event, _)| is_it(event)) {
-            drop(received(it));
+            received(it).taken();
         }
     }
 

@@ -1,12 +1,12 @@
 //! Messages on their way into the hands of the program: what bounds them, when they are
 //! acknowledged, and what an agent with an outbox on disk notes of them.
 //!
-//! A message is *taken* once a subscriber has received it and all of them have let go of it.
+//! A message is *taken* once a subscriber has said so and all of them have let go of it.
 //!
-//! | the agent | acknowledges a message | one that nobody received, of a subscriber that is dropped |
-//! |---|---|---|
-//! | in memory | when it comes; while its program is [behind](is_behind), when nobody has it any more | is lost: there is no second chance, and the author must not wait for ever |
-//! | with an outbox on disk | when it is noted that the program has it | waits for the next subscriber; when the agent ends, it is not noted, and comes again after the restart |
+//! | the agent | acknowledges a message | one that nobody received, of a subscriber that is dropped | one that was received, and let go of untaken |
+//! |---|---|---|---|
+//! | in memory | when it comes; while its program is [behind](is_behind), when nobody has it any more | is lost: there is no second chance, and the author must not wait for ever | the same |
+//! | with an outbox on disk | when it is noted that the program has it | waits for the next subscriber; when the agent ends, it is not noted, and comes again after the restart | comes again after the restart |
 //!
 //! So on disk a message that is not noted is sent again by its author after a crash, and one that is
 //! noted is not.
@@ -38,6 +38,7 @@ struct Owed {
     /// Where to note that the program has it.
     journal: Option<SharedJournal>,
     is_received: AtomicBool,
+    is_taken: AtomicBool,
     is_noted: AtomicBool,
 }
 
@@ -55,8 +56,10 @@ struct Which {
 pub(super) type SharedJournal = Arc<Mutex<Journal>>;
 
 /// A message that its agent has not acknowledged yet, in an agent with an
-/// [outbox on disk](super::Builder::outbox): it is when this is dropped. Until it is
-/// [noted](Self::note), an agent that is killed, or ends, gets it again when it comes back.
+/// [outbox on disk](super::Builder::outbox): it is when it was [taken](Self::taken), or
+/// [noted](Self::note) and this is dropped. Until then an agent that is killed, or ends, gets it again
+/// when it comes back, and its author sends only so many more before. So say of each that it is taken,
+/// or end the agent.
 #[derive(Debug)]
 pub struct Held(pub(super) Option<Arc<OnItsWay>>);
 
@@ -73,6 +76,9 @@ impl Held {
 
     /// The program has it, and nothing else to do for it.
     pub fn taken(self) {
+        if let Some(owed) = self.0.as_ref().and_then(|it| it.owed.as_ref()) {
+            owed.is_taken.store(true, Ordering::Release);
+        }
         // The last of several subscribers notes it: until then it is not with all of them.
         let last = self.0.and_then(Arc::into_inner);
         let owed = last.as_ref().and_then(|it| it.owed.as_ref());
@@ -110,6 +116,7 @@ impl OnItsWay {
             agent,
             journal,
             is_received: AtomicBool::new(false),
+            is_taken: AtomicBool::new(false),
             is_noted: AtomicBool::new(false),
         };
         Self {
@@ -118,7 +125,7 @@ impl OnItsWay {
         }
     }
 
-    /// A subscriber has received it: from now on it counts as taken, once nobody has it any more.
+    /// A subscriber has received it.
     pub(super) fn received(&self) {
         if let Some(owed) = &self.owed {
             owed.is_received.store(true, Ordering::Release);
@@ -155,7 +162,7 @@ impl Drop for Owed {
         if let Some(agent) = self.agent.upgrade() {
             agent.took(Mark {
                 which: self.which.clone(),
-                is_received: self.is_received.load(Ordering::Acquire),
+                is_taken: self.is_taken.load(Ordering::Acquire),
                 is_noted: self.is_noted.load(Ordering::Acquire),
             });
         }
@@ -167,7 +174,7 @@ impl Drop for Owed {
 /// then fit into the peer's permits, and its links can always be read: a program that does not read
 /// holds up the messages to it, and nothing else.
 pub(super) fn is_behind(permits: &Semaphore) -> bool {
-    permits.available_permits() < MAX_UNDER_WAY
+    permits.available_permits() < MAX_UNDER_WAY + SPARE
 }
 
 /// The journal, for a moment.
@@ -180,7 +187,7 @@ pub(super) fn open(journal: &SharedJournal) -> MutexGuard<'_, Journal> {
 #[derive(Debug)]
 pub(super) struct Mark {
     which: Which,
-    is_received: bool,
+    is_taken: bool,
     is_noted: bool,
 }
 
@@ -208,16 +215,16 @@ impl Marks {
 }
 
 impl Core {
-    /// Acknowledges what the program has taken. What it never received, or let go of while the agent
-    /// was ending, it has not taken: with an outbox on disk that comes again.
+    /// Acknowledges what the program has taken. What it never received, or let go of without a word or
+    /// while the agent was ending, it has not taken: with an outbox on disk that comes again.
     pub(super) fn acknowledge(&mut self, marks: Vec<Mark>) {
         for Mark {
             which,
-            is_received,
+            is_taken,
             is_noted,
         } in marks
         {
-            let is_taken = is_noted || is_received && self.leaving.is_none();
+            let is_taken = is_noted || is_taken && self.leaving.is_none();
             if self.journal.is_some() && !is_taken {
                 continue;
             }
@@ -245,5 +252,9 @@ impl Core {
 }
 
 /// Messages of one peer that were read and not yet taken by every subscriber: half of them
-/// acknowledged, the others under way as far as their author knows.
-pub(super) const UNTAKEN_MESSAGES: usize = 2 * MAX_UNDER_WAY;
+/// acknowledged, the others under way as far as their author knows; and room to read what comes again
+/// over a new link meanwhile.
+pub(super) const UNTAKEN_MESSAGES: usize = 2 * MAX_UNDER_WAY + SPARE;
+/// The reader of a link has one before it has a message, and one that came already lets go of it at
+/// once.
+const SPARE: usize = 8;

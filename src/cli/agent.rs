@@ -107,6 +107,7 @@ pub(crate) async fn run(args: Args, _: &Globals) -> anyhow::Result<ExitCode> {
                 true => Again::Always,
                 false => Again::OnFailure,
             },
+            is_outlived: false,
         }),
     };
     let inputs = match args.chaos {

@@ -32,6 +32,7 @@ impl Attached {
                 Restart::Always => Again::Always,
                 Restart::Never => Again::Never,
             },
+            is_outlived: true,
         };
         let members = Members::of(swarm);
         let (end, ended) = oneshot::channel();

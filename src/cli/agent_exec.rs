@@ -38,6 +38,9 @@ pub(super) struct Program {
     pub(super) greeting: String,
     /// When it is started again.
     pub(super) again: Again,
+    /// Whether the agent goes on without it. What comes for a program that has done its work then counts
+    /// as taken: nobody is to wait for it.
+    pub(super) is_outlived: bool,
 }
 
 /// When a program that has ended is started again.
@@ -96,9 +99,14 @@ async fn supervise(
         }
         pause = (2 * pause).min(LONGEST_PAUSE);
     };
-    // The end of the input; what is told until the agent has left, nobody hears.
+    // The end of the input; what is told until the agent has left, nobody hears: with an outbox on disk
+    // it comes again.
     drop(inputs);
-    while lines.recv().await.is_some() {}
+    while let Some(told) = lines.recv().await {
+        if let (true, None, Some(held)) = (program.is_outlived, &fault, told.held) {
+            held.taken();
+        }
+    }
     fault
 }
 

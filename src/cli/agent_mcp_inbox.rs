@@ -105,6 +105,9 @@ impl Kept {
             |(source, id): &(AgentId, String)| source == message.source() && id == message.id();
         if let Some(at) = self.handed.iter().position(handed) {
             self.handed.remove(at);
+            if let Some(held) = held {
+                held.taken();
+            }
             return;
         }
         let size = size_of(&message);
@@ -128,7 +131,7 @@ impl Kept {
         if self.messages.iter_mut().filter(held).count() > MAX_HELD
             && let Some(oldest) = self.messages.iter_mut().find(held)
         {
-            oldest.held = None;
+            oldest.take();
         }
     }
 
@@ -175,7 +178,7 @@ impl Kept {
                 break;
             }
             bytes += it.size;
-            messages.extend(self.remove(at).map(Waiting::read));
+            messages.extend(self.remove(at));
         }
         let left = self.messages.iter().filter(|it| it.is_of(from));
         Taken {
@@ -185,10 +188,12 @@ impl Kept {
         }
     }
 
-    fn remove(&mut self, at: usize) -> Option<Waiting> {
-        let removed = self.messages.remove(at)?;
+    /// It does not come again.
+    fn remove(&mut self, at: usize) -> Option<Verified<IfMessage>> {
+        let mut removed = self.messages.remove(at)?;
+        removed.take();
         self.bytes -= removed.size;
-        Some(removed)
+        Some(removed.message)
     }
 }
 
@@ -197,12 +202,11 @@ impl Waiting {
         from.is_none_or(|from| self.message.source() == from)
     }
 
-    /// The model has it: it does not come again.
-    fn read(self) -> Verified<IfMessage> {
-        if let Some(held) = self.held {
+    /// It counts as taken.
+    fn take(&mut self) {
+        if let Some(held) = self.held.take() {
             held.taken();
         }
-        self.message
     }
 }
 

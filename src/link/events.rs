@@ -22,7 +22,8 @@ pub struct LinkEvents {
     control: Arc<dyn DataChannel>,
     connection: mpsc::Receiver<ConnectionEvent>,
     seat: Seat,
-    open_channels: u8,
+    messaging_is_open: bool,
+    control_is_open: bool,
     closed: bool,
     /// The same, told to the [`Link`](super::Link).
     down: Arc<AtomicBool>,
@@ -88,7 +89,8 @@ impl LinkEvents {
             control: Arc::clone(control),
             connection,
             seat,
-            open_channels: 0,
+            messaging_is_open: false,
+            control_is_open: false,
             closed: false,
             down,
         }
@@ -96,13 +98,14 @@ impl LinkEvents {
 
     /// The next thing that happens; after [`LinkEvent::Closed`], that again. Cancel-safe.
     ///
-    /// Without `messages` the messaging channel is left unread, which in the end throttles its
-    /// sender. All else goes on until the engine's queue of that channel is full, too.
+    /// Without `messages` the messaging channel is left unread once it is open, which in the end
+    /// throttles its sender. All else goes on until the engine's queue of that channel is full, too.
     pub async fn recv(&mut self, messages: bool) -> LinkEvent {
         loop {
             if self.closed {
                 return LinkEvent::Closed;
             }
+            let messages = messages || !self.messaging_is_open;
             // All three are receivers of queues, which lose nothing when a poll is dropped.
             let on_channels = async {
                 tokio::select! {
@@ -156,8 +159,11 @@ impl LinkEvents {
     ) -> Option<LinkEvent> {
         match event {
             Some(DataChannelEvent::OnOpen) => {
-                self.open_channels += 1;
-                if self.open_channels < 2 {
+                match is_control {
+                    true => self.control_is_open = true,
+                    false => self.messaging_is_open = true,
+                }
+                if !(self.control_is_open && self.messaging_is_open) {
                     return None;
                 }
                 self.seat.opened();

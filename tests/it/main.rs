@@ -28,6 +28,7 @@ mod full_disk;
 mod fuzz;
 mod hangup;
 mod healing;
+mod held;
 mod hostile_server;
 mod interop;
 mod interop_checkpoint;
