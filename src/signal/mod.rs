@@ -24,6 +24,7 @@ mod meter;
 mod notes;
 mod pem;
 mod proof;
+mod queue;
 mod relay;
 mod room;
 mod sdp;
@@ -55,6 +56,8 @@ pub use wire::{
 mod admission_tests;
 #[cfg(test)]
 mod comeback_tests;
+#[cfg(test)]
+mod hall_tests;
 #[cfg(test)]
 mod refusal_tests;
 #[cfg(test)]
