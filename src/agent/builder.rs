@@ -18,7 +18,6 @@ use super::files::{AcceptFiles, Files};
 use super::gate::Gate;
 use super::keyring::Keyring;
 use super::links::Links;
-use super::seldom::{Seldom, SeldomOfEach};
 use super::sending::Rooms;
 use super::signaling::{Servers, Signaling, forward};
 use super::vitals::Tally;
@@ -27,7 +26,7 @@ use crate::identity::{AgentId, KeyPair, PublicKey, Roster, SwarmName};
 use crate::link::{BindError, ChannelOptions, ENOUGH_BUFFER, Endpoint, EndpointConfig, IceServer};
 use crate::mesh::{Config, Mesh, Neighbours, OutboxLimits};
 use crate::outbox::{Journal, JournalError};
-use crate::signal::{ConnectError, Registered, Trust};
+use crate::signal::{ConnectError, Registered, Seldom, SeldomOfEach, Trust};
 use crate::swarm::SdpDetail;
 use crate::witness::{Log, LogOwner, OnWriteError, Opening, SyncPolicy};
 

@@ -29,7 +29,6 @@ use super::gate::Gate;
 use super::keyring::Keyring;
 use super::links::Links;
 use super::pen::Pen;
-use super::seldom::{Seldom, SeldomOfEach};
 use super::sending::Rooms;
 use super::taking::{Mark, Marks, SharedJournal, open};
 use super::vitals::Tally;
@@ -38,7 +37,7 @@ use crate::identity::{AgentId, KeyPair, Session, SwarmName};
 use crate::link::Endpoint;
 use crate::mesh::{Mesh, Output, PeerState, PeerView};
 use crate::message::{Destination, Timestamp};
-use crate::signal::ClientFrame;
+use crate::signal::{ClientFrame, Seldom, SeldomOfEach};
 use crate::swarm::SdpDetail;
 use crate::witness::{Log, OnWriteError};
 

@@ -36,7 +36,6 @@ mod parting;
 mod pen;
 mod quality;
 mod remembering;
-mod seldom;
 mod sending;
 mod signaling;
 mod syncer;

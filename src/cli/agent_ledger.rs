@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::agent::Receipt;
 use crate::identity::AgentId;
-use crate::mesh::GivenBack;
-use crate::message::Destination;
+use crate::mesh::{GivenBack, MAX_UNDER_WAY};
+use crate::message::{Destination, Reason};
 
 /// The messages of this agent that a peer has not settled.
 #[derive(Debug, Default)]
@@ -22,6 +22,7 @@ struct Lane {
     /// What came before the receipt that it is about: the two have different ways here.
     acked: u64,
     lost: Option<(u64, u64, GivenBack)>,
+    refused: BTreeMap<u64, Reason>,
 }
 
 /// What became of a message.
@@ -29,6 +30,7 @@ struct Lane {
 pub(super) enum Fate {
     Acked,
     Undelivered(GivenBack),
+    Refused(Reason),
 }
 
 impl Ledger {
@@ -38,9 +40,14 @@ impl Ledger {
         let mut known = Vec::new();
         for peer in &receipt.to {
             let lane = self.lanes.entry((peer.clone(), to.clone())).or_default();
-            let fate = match lane.lost {
+            // What was refused is acknowledged too, and that only says that it was seen.
+            let refused = lane.refused.remove(&number);
+            let fate = match (refused, lane.lost) {
+                (Some(why), _) => Fate::Refused(why),
                 _ if number <= lane.acked => Fate::Acked,
-                Some((from, to, why)) if (from..=to).contains(&number) => Fate::Undelivered(why),
+                (_, Some((from, to, why))) if (from..=to).contains(&number) => {
+                    Fate::Undelivered(why)
+                }
                 _ => {
                     lane.open.push_back((number, receipt.id.clone()));
                     continue;
@@ -66,10 +73,21 @@ impl Ledger {
         peer: &AgentId,
         to: &Destination,
         number: u64,
+        why: Reason,
     ) -> Option<String> {
         let lane = self.lane(peer, to);
-        let at = lane.open.iter().position(|(n, _)| *n == number)?;
-        lane.open.remove(at).map(|(_, id)| id)
+        let at = lane.open.iter().position(|(n, _)| *n == number);
+        if let Some(at) = at {
+            return lane.open.remove(at).map(|(_, id)| id);
+        }
+        // The acknowledgement that covers it comes after it.
+        if number > lane.acked {
+            lane.refused.insert(number, why);
+            if lane.refused.len() > MAX_REFUSED {
+                lane.refused.pop_first();
+            }
+        }
+        None
     }
 
     /// These were given up before the peer had acknowledged them: their ids.
@@ -105,6 +123,9 @@ impl Ledger {
     }
 }
 
+/// Refused before their receipts came, of one lane: only what is under way can be.
+const MAX_REFUSED: usize = MAX_UNDER_WAY;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,8 +151,11 @@ mod tests {
         }
         assert_eq!(ledger.acked(&b, &all, 2), ["m1", "m2"]);
         assert!(ledger.acked(&b, &all, 2).is_empty());
-        assert_eq!(ledger.refused(&c, &all, 1).as_deref(), Some("m1"));
-        assert_eq!(ledger.refused(&c, &all, 1), None);
+        assert_eq!(
+            ledger.refused(&c, &all, 1, Reason::Stale).as_deref(),
+            Some("m1")
+        );
+        assert_eq!(ledger.refused(&c, &all, 1, Reason::Stale), None);
         assert_eq!(ledger.unsettled(), 3);
         assert_eq!(
             ledger.lost(&c, &all, (2, 3), GivenBack::Expired),
@@ -157,5 +181,28 @@ mod tests {
             [(id("b"), Fate::Undelivered(GivenBack::Full))]
         );
         assert_eq!(ledger.unsettled(), 2);
+    }
+
+    #[test]
+    fn a_refusal_may_overtake_the_receipt_and_the_acknowledgement_after_it_is_none() {
+        let (to, b) = (Destination::Agent(id("b")), id("b"));
+        let mut ledger = Ledger::default();
+        assert_eq!(ledger.refused(&b, &to, 2, Reason::BadSignature), None);
+        assert!(ledger.acked(&b, &to, 2).is_empty());
+        assert_eq!(
+            ledger.sent(&receipt(2, &["b"]), &to),
+            [(id("b"), Fate::Refused(Reason::BadSignature))]
+        );
+        assert_eq!(ledger.unsettled(), 0, "as if the receipt had come first");
+    }
+
+    #[test]
+    fn refusals_of_what_was_never_sent_are_not_remembered_without_end() {
+        let (to, b) = (Destination::Agent(id("b")), id("b"));
+        let mut ledger = Ledger::default();
+        for number in 1..=10_000 {
+            ledger.refused(&b, &to, number, Reason::Stale);
+        }
+        assert_eq!(ledger.lane(&b, &to).refused.len(), MAX_REFUSED);
     }
 }

@@ -46,16 +46,9 @@ pub(super) fn told(event: &AgentEvent, path: Option<Path>, ledger: &Mutex<Ledger
             sequence_num,
             reason,
         } => {
-            let id = held(ledger).refused(peer, destination, *sequence_num);
-            let reason = reason.as_str();
-            let line = id.map(|id| {
-                Line::Refused {
-                    id: &id,
-                    peer,
-                    reason,
-                }
-                .to_text()
-            });
+            let id = held(ledger).refused(peer, destination, *sequence_num, *reason);
+            let fate = Fate::Refused(*reason);
+            let line = id.map(|id| settled(&id, destination, peer, fate));
             line.into_iter().collect()
         }
         AgentEvent::Rejected {
@@ -119,6 +112,11 @@ pub(super) fn settled(id: &str, destination: &Destination, peer: &AgentId, fate:
         Fate::Undelivered(why) => Line::Undelivered {
             id,
             destination,
+            peer,
+            reason: why.as_str(),
+        },
+        Fate::Refused(why) => Line::Refused {
+            id,
             peer,
             reason: why.as_str(),
         },

@@ -51,6 +51,10 @@ pub struct Limits {
     pub bytes_burst: u32,
     /// Bytes that wait for a client that does not read; over them it is dropped.
     pub queued_bytes: usize,
+    /// Bytes that wait for all clients; over them whoever most waits for is dropped.
+    pub queued_bytes_in_all: usize,
+    /// How long a client may need to take one frame; then it is dropped.
+    pub stalled_for: Duration,
 }
 
 /// What a room is made from.
@@ -204,6 +208,8 @@ impl Default for Limits {
             bytes_per_second: BYTES_PER_SECOND,
             bytes_burst: BYTES_BURST,
             queued_bytes: QUEUED_BYTES,
+            queued_bytes_in_all: QUEUED_BYTES_IN_ALL,
+            stalled_for: STALLED_FOR,
         }
     }
 }
@@ -233,3 +239,7 @@ pub(super) const BYTES_PER_SECOND: u32 = 1024 * 1024;
 pub(super) const BYTES_BURST: u32 = 8 * 1024 * 1024;
 /// Enough for 2,048 offers of a few KiB; what one client that does not read can cost.
 const QUEUED_BYTES: usize = 16 * 1024 * 1024;
+/// As much as the connections themselves cost, and 32 times what one client can.
+const QUEUED_BYTES_IN_ALL: usize = 512 * 1024 * 1024;
+/// Twice the time from ping to ping: who reads slowly, but reads, has taken a frame by then.
+const STALLED_FOR: Duration = Duration::from_secs(30);

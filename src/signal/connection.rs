@@ -2,22 +2,24 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
+use tokio::time::error::Elapsed;
 use tokio::time::{sleep, sleep_until, timeout};
-use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 
-use super::door::{STRANGER_BYTES, Shaken, Socket, linger, shake_hands};
+use super::door::{SOCKET_BUFFER, STRANGER_BYTES, Shaken, Socket, linger, shake_hands};
 use super::errors::ErrorCode;
-use super::hall::{Hall, Outbound, Outlet, Place};
+use super::hall::{Hall, Place};
 use super::intake::{Came, Intake};
 use super::meter::Meter;
 use super::proof::Nonce;
+use super::queue::{Outbound, Outlet};
 use super::room::{Arrival, ConnId, Input};
 use super::wire::MAX_FRAME;
 
@@ -80,10 +82,9 @@ pub(super) async fn serve(accepted: Accepted, hall: Arc<Hall>, mut stopped: watc
         network: from.into(),
         since,
     };
-    let Some(outlet) = hall.enter(arrival) else {
+    let Some((conn, outlet)) = hall.enter(arrival) else {
         return;
     };
-    let conn = outlet.conn;
     let alive = AtomicBool::new(true);
     let reader = Reader {
         conn,
@@ -105,24 +106,22 @@ pub(super) async fn serve(accepted: Accepted, hall: Arc<Hall>, mut stopped: watc
 
 /// Reads and writes until either end is done, and gives the socket back.
 async fn converse(socket: Socket, reader: Reader<'_>, outlet: Outlet, since: Instant) -> Socket {
-    let Outlet {
-        conn,
-        frames,
-        bytes,
-        closed,
-    } = outlet;
-    let (hall, alive) = (reader.hall, reader.alive);
+    let (conn, hall, alive) = (reader.conn, reader.hall, reader.alive);
     let (mut sink, mut stream) = socket.split();
     let too_slow = async {
-        // Whether told or dropped, it is closed.
-        let _ = closed.await;
+        outlet.closing().await;
         sleep(CLOSE_WITHIN).await;
     };
     // Whichever ends first ends the connection, so nothing is lost by dropping the others.
     tokio::select! {
         () = reader.read(&mut stream) => {}
-        () = write(&mut sink, frames, &bytes) => {}
+        written = write(&mut sink, &outlet, hall.limits.stalled_for) => {
+            if written.is_err() {
+                hall.stalled(conn);
+            }
+        }
         () = watch_over(hall, conn, alive, since) => {}
+        () = outlet.cut() => {}
         () = too_slow => {}
     }
     sink.reunite(stream).expect("both are halves of one socket")
@@ -134,7 +133,7 @@ impl Reader<'_> {
         while let Some(message) = stream.next().await {
             self.alive.store(true, Ordering::Relaxed);
             let came = match message {
-                Ok(Message::Text(text)) => Came::Text(text),
+                Ok(Message::Text(text)) => Came::Text(by_itself(text)),
                 Ok(Message::Binary(bytes)) => Came::Binary(bytes.len()),
                 Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => Came::Control,
                 // The socket answers it by itself and then ends.
@@ -156,6 +155,15 @@ impl Reader<'_> {
                 self.meter.lift();
             }
         }
+    }
+}
+
+/// A small text shares the buffer that it was read into with what came before and after it. That is
+/// not to be kept with it for as long as it waits in somebody's queue.
+fn by_itself(text: Utf8Bytes) -> Utf8Bytes {
+    match text.len() < SOCKET_BUFFER {
+        true => text.as_str().into(),
+        false => text,
     }
 }
 
@@ -181,30 +189,41 @@ fn broken(err: &Error) -> Option<Came> {
 }
 
 /// Ends when the queue is closed and everything in it was written, or writing failed.
+///
+/// # Errors
+/// When the client has not taken a frame within `stalled_for`. Whoever says something now and then
+/// shows life by that, and yet what waits for it is not to wait for ever.
 async fn write(
     sink: &mut SplitSink<Socket, Message>,
-    mut frames: mpsc::Receiver<Outbound>,
-    bytes: &AtomicUsize,
-) {
-    while let Some(outbound) = frames.recv().await {
-        bytes.fetch_sub(outbound.size(), Ordering::Relaxed);
+    outlet: &Outlet,
+    stalled_for: Duration,
+) -> Result<(), Elapsed> {
+    let mut unwritten = 0;
+    while let Some(outbound) = outlet.next().await {
+        unwritten += outbound.weight();
         let message = match outbound {
             Outbound::Text(text) => Message::Text(text),
             Outbound::Ping => Message::Ping(Default::default()),
         };
-        let fed = sink.feed(message).await;
-        // One system call for all that wait.
-        let done = if frames.is_empty() {
-            sink.flush().await
-        } else {
-            Ok(())
+        // One system call for all that wait and that there is a buffer for.
+        let flush = unwritten >= SOCKET_BUFFER || outlet.is_empty();
+        let writing = async {
+            sink.feed(message).await?;
+            match flush {
+                true => sink.flush().await,
+                false => Ok(()),
+            }
         };
-        if fed.and(done).is_err() {
-            return;
+        if timeout(stalled_for, writing).await?.is_err() {
+            return Ok(());
+        }
+        if flush {
+            outlet.written(std::mem::take(&mut unwritten));
         }
     }
     // Its failing means that it is closed already.
     let _ = sink.send(Message::Close(None)).await;
+    Ok(())
 }
 
 /// Ends when the client shows no life between two pings.
@@ -229,3 +248,20 @@ async fn watch_over(hall: &Hall, conn: ConnId, alive: &AtomicBool, since: Instan
 
 /// For writing what is queued when the connection is closed.
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use tokio_tungstenite::tungstenite::Bytes;
+
+    use super::*;
+
+    #[test]
+    fn a_small_text_is_kept_without_the_buffer_it_came_in_and_a_large_one_is_not_copied() {
+        for (bytes, is_alone) in [(100, true), (SOCKET_BUFFER, false)] {
+            let buffer = Bytes::from("x".repeat(2 * SOCKET_BUFFER));
+            let text = by_itself(buffer.slice(..bytes).try_into().unwrap());
+            assert_eq!(text.len(), bytes);
+            assert_eq!(buffer.is_unique(), is_alone);
+        }
+    }
+}

@@ -111,7 +111,7 @@ const NEEDS_TLS: &str = "HTTP/1.1 426 Upgrade Required\r\n\
 /// What is read of a client before it has registered: headers such as proxies add, and one frame.
 pub(super) const STRANGER_BYTES: usize = 16 * 1024;
 /// A frame or two; larger ones get room when they come.
-const SOCKET_BUFFER: usize = 8 * 1024;
+pub(super) const SOCKET_BUFFER: usize = 8 * 1024;
 /// For the client to take note and close its end.
 const LINGER: Duration = Duration::from_secs(1);
 /// A few frames that were on their way.

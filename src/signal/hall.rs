@@ -2,21 +2,19 @@
 //!
 //! The room is held under a lock while it decides about one frame, which was read and checked before.
 //! What it says to whom is put into one bounded queue per connection: a client that does not read
-//! fills its own queue, is dropped, and nobody else waits.
+//! fills its own queue, is dropped, and nobody else waits. All queues together are bounded too: over
+//! that, whoever lets most wait is dropped.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-
-use tokio::sync::{mpsc, oneshot};
-use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::admission::{Limits, Rules};
 use super::census::Census;
 use super::crowd::{Crowd, Network};
 use super::notes::WitnessNote;
+use super::queue::{NotQueued, Outbound, Outlet, Queue, Weight, queue};
 use super::room::{Arrival, ConnId, Effect, Input, Room};
 use super::tls::ServerTls;
 use super::traffic::Traffic;
@@ -34,32 +32,18 @@ pub(super) struct Hall {
 
 struct State {
     room: Room,
-    queues: HashMap<ConnId, Queue>,
+    queues: HashMap<ConnId, Way>,
+    /// What waits in all queues, those of connections that are being closed too.
+    all: Weight,
     next_conn: ConnId,
     witness: Option<Box<dyn FnMut(WitnessNote) + Send>>,
-    queued_bytes: usize,
     closed: bool,
 }
 
-/// The way to one connection. Dropping it closes the connection, after what was queued.
-struct Queue {
-    frames: mpsc::Sender<Outbound>,
-    bytes: Arc<AtomicUsize>,
-    /// Tells the connection at once, even when it is stuck in a write.
-    _open: oneshot::Sender<()>,
-}
-
-pub(super) enum Outbound {
-    Text(Utf8Bytes),
-    Ping,
-}
-
-/// The connection's end of its queue.
-pub(super) struct Outlet {
-    pub(super) conn: ConnId,
-    pub(super) frames: mpsc::Receiver<Outbound>,
-    pub(super) bytes: Arc<AtomicUsize>,
-    pub(super) closed: oneshot::Receiver<()>,
+/// The way to one connection, until its task has ended.
+struct Way {
+    network: Network,
+    queue: Queue,
 }
 
 /// A place in a crowd, given back when dropped.
@@ -79,9 +63,9 @@ impl Hall {
         let mut state = State {
             room,
             queues: HashMap::new(),
+            all: Weight::default(),
             next_conn: 0,
             witness,
-            queued_bytes: limits.queued_bytes,
             closed: false,
         };
         state.apply(effects);
@@ -105,7 +89,7 @@ impl Hall {
     pub(super) fn close_all(&self) {
         let mut state = self.lock();
         state.closed = true;
-        state.queues.clear();
+        state.queues.values().for_each(|way| way.queue.close());
     }
 
     /// A place for a socket, if there is one.
@@ -125,7 +109,7 @@ impl Hall {
             sockets: lock(&self.sockets).len(),
             strangers: lock(&self.strangers).len(),
             queues: state.queues.len(),
-            queued_bytes: state.queued(),
+            queued_bytes: state.all.bytes(),
             ..state.room.census()
         }
     }
@@ -143,29 +127,19 @@ impl Hall {
         state.room.line.place(Instant::now())
     }
 
-    pub(super) fn enter(&self, arrival: Arrival) -> Option<Outlet> {
+    /// A connection of its own, if any is let in.
+    pub(super) fn enter(&self, arrival: Arrival) -> Option<(ConnId, Outlet)> {
         let mut state = self.lock();
         if state.closed {
             return None;
         }
         let conn = state.next_conn;
         state.next_conn += 1;
-        let (sender, frames) = mpsc::channel(QUEUED_FRAMES);
-        let (open, closed) = oneshot::channel();
-        let bytes = Arc::new(AtomicUsize::new(0));
-        let queue = Queue {
-            frames: sender,
-            bytes: Arc::clone(&bytes),
-            _open: open,
-        };
-        state.queues.insert(conn, queue);
+        let (queue, outlet) = queue(&state.all);
+        let network = arrival.network;
+        state.queues.insert(conn, Way { network, queue });
         state.handle(conn, Input::Connected(arrival));
-        Some(Outlet {
-            conn,
-            frames,
-            bytes,
-            closed,
-        })
+        Some((conn, outlet))
     }
 
     /// Tells the room; whether the connection is still one of its own.
@@ -175,6 +149,12 @@ impl Hall {
 
     pub(super) fn ping(&self, conn: ConnId) {
         self.lock().push(conn, Outbound::Ping);
+    }
+
+    /// A frame could not be written to a connection for as long as is waited for that.
+    pub(super) fn stalled(&self, conn: ConnId) {
+        self.lock()
+            .drop_deaf(conn, "it has not taken a frame for too long");
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -204,10 +184,11 @@ fn lock(crowd: &Mutex<Crowd>) -> MutexGuard<'_, Crowd> {
 
 impl State {
     fn handle(&mut self, conn: ConnId, input: Input) -> bool {
-        if matches!(input, Input::Closed) {
+        let ended = matches!(input, Input::Closed);
+        let effects = self.room.handle(conn, input, Instant::now());
+        if ended {
             self.queues.remove(&conn);
         }
-        let effects = self.room.handle(conn, input, Instant::now());
         self.apply(effects);
         self.room.knows(conn)
     }
@@ -220,9 +201,15 @@ impl State {
                     if !self.push(conn, Outbound::Text(text)) {
                         effects.extend(self.room.handle(conn, Input::Closed, Instant::now()));
                     }
+                    while let Some(deaf) = self.heaviest() {
+                        self.drop_deaf(deaf, "more waits than may for all clients together");
+                        effects.extend(self.room.handle(deaf, Input::Closed, Instant::now()));
+                    }
                 }
                 Effect::Close { conn } => {
-                    self.queues.remove(&conn);
+                    if let Some(way) = self.queues.get(&conn) {
+                        way.queue.close();
+                    }
                 }
                 Effect::Witness(note) => {
                     if let Some(witness) = &mut self.witness {
@@ -233,45 +220,58 @@ impl State {
         }
     }
 
-    /// Bytes that wait in all queues.
-    fn queued(&self) -> usize {
-        let queues = self.queues.values();
-        queues
-            .map(|queue| queue.bytes.load(Ordering::Relaxed))
-            .sum()
-    }
-
-    /// Whether it was queued; if not, there is no such connection any more.
+    /// Whether it was queued; if not, the connection is none any more.
     fn push(&mut self, conn: ConnId, outbound: Outbound) -> bool {
-        let Some(queue) = self.queues.get(&conn) else {
+        let Some(way) = self.queues.get(&conn) else {
             return false;
         };
-        let (size, is_frame) = (outbound.size(), matches!(outbound, Outbound::Text(_)));
-        let queued = queue.bytes.fetch_add(size, Ordering::Relaxed) + size;
-        if queued <= self.queued_bytes && queue.frames.try_send(outbound).is_ok() {
-            self.room.traffic.sent += u64::from(is_frame);
-            return true;
+        let is_frame = matches!(outbound, Outbound::Text(_));
+        match way
+            .queue
+            .push(outbound, self.room.rules.limits.queued_bytes)
+        {
+            Ok(()) => self.room.traffic.sent += u64::from(is_frame),
+            Err(NotQueued::Closing) => return false,
+            Err(NotQueued::Full) => {
+                self.drop_deaf(conn, "its queue is full");
+                return false;
+            }
         }
+        true
+    }
+
+    /// When more waits than may in all: whose queue is to go. It is the largest of the network that
+    /// most waits for, so that a stranger with many connections pays with these, however little waits
+    /// for each, and not whoever is slow for a moment.
+    fn heaviest(&self) -> Option<ConnId> {
+        if self.all.bytes() <= self.room.rules.limits.queued_bytes_in_all {
+            return None;
+        }
+        let mut networks: HashMap<Network, (usize, (usize, ConnId))> = HashMap::new();
+        for (conn, way) in &self.queues {
+            let bytes = way.queue.bytes();
+            let (sum, largest) = networks.entry(way.network).or_default();
+            *sum += bytes;
+            *largest = (*largest).max((bytes, *conn));
+        }
+        // A queue that was cut is empty: what is chosen here makes the sum smaller.
+        let (_, (bytes, conn)) = networks.into_values().max()?;
+        (bytes > 0).then_some(conn)
+    }
+
+    /// Closes a connection at once and frees what waits for it.
+    fn drop_deaf(&mut self, conn: ConnId, reason: &str) {
+        let Some(way) = self.queues.get(&conn) else {
+            return;
+        };
+        let queued = way.queue.bytes();
+        way.queue.cut();
         self.room.traffic.dropped += 1;
         tracing::warn!(
             conn,
             queued,
-            reason = "its queue is full",
+            reason,
             "dropped a client that does not read what it is sent"
         );
-        self.queues.remove(&conn);
-        false
     }
 }
-
-impl Outbound {
-    pub(super) fn size(&self) -> usize {
-        match self {
-            Self::Text(text) => text.len(),
-            Self::Ping => 0,
-        }
-    }
-}
-
-/// A full swarm of 2,048 that joins, offers and trickles at once, and some.
-const QUEUED_FRAMES: usize = 8 * 1024;

@@ -24,9 +24,11 @@ mod meter;
 mod notes;
 mod pem;
 mod proof;
+mod queue;
 mod relay;
 mod room;
 mod sdp;
+mod seldom;
 mod server;
 mod tls;
 mod traffic;
@@ -43,6 +45,7 @@ pub use notes::WitnessNote;
 pub use pem::PemError;
 pub use proof::{Goodbye, Later, MAX_REASON, Nonce, Register};
 pub use sdp::{KeyOf, SdpBody, SdpExpect, SdpFrame, SdpKind, SdpRefusal};
+pub(crate) use seldom::{Seldom, SeldomOfEach};
 pub use server::{Server, ServerConfig, ServerError, WitnessSink};
 pub use tls::{CertificateFault, ServerTls, Trust};
 pub use traffic::{ServerObserver, Traffic};
@@ -55,6 +58,8 @@ pub use wire::{
 mod admission_tests;
 #[cfg(test)]
 mod comeback_tests;
+#[cfg(test)]
+mod hall_tests;
 #[cfg(test)]
 mod refusal_tests;
 #[cfg(test)]

@@ -213,6 +213,44 @@ async fn a_client_that_never_reads_is_dropped_and_nobody_else_waits() {
 }
 
 #[tokio::test]
+async fn a_client_that_pings_and_never_reads_is_dropped_when_it_has_not_taken_a_frame_for_long() {
+    let limits = Limits {
+        frames_per_second: 1_000_000,
+        frames_burst: 1_000_000,
+        bytes_burst: 64 * 1024 * 1024,
+        stalled_for: Duration::from_secs(2),
+        ping_every: Duration::from_secs(1),
+        ..Limits::default()
+    };
+    let server = server_with(limits).await;
+    let mut deaf = raw_join(&server, "deaf", 1).await;
+    let (mut flooder, _) = join(&server, "flooder", 2).await;
+    // More than the kernel takes, less than the queue does.
+    let mut sdp = offer("flooder", 2, "deaf");
+    sdp.sdp = "x".repeat(MAX_SDP);
+    for _ in 0..200 {
+        flooder.sender().send(sdp.clone().into()).await.unwrap();
+    }
+    let alive = async {
+        loop {
+            // Fails when it was dropped.
+            let _ = deaf.send(Message::Ping(Default::default())).await;
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    let left = tokio::select! {
+        left = next(&mut flooder) => left,
+        () = alive => unreachable!("it pings for ever"),
+    };
+    assert!(
+        matches!(&left, ServerFrame::AgentLeft { agent_id, reason: LeftReason::Lost, .. } if agent_id.as_str() == "deaf"),
+        "{left:?}"
+    );
+    let (_, traffic) = server.observer().look().unwrap();
+    assert_eq!(traffic.dropped, 1, "it was not the ping that ended it");
+}
+
+#[tokio::test]
 async fn a_connection_that_shows_no_life_between_two_pings_is_dropped() {
     let limits = Limits {
         ping_every: Duration::from_secs(1),

@@ -77,18 +77,21 @@ pub(super) fn offer(from: &str, to: &str, sdp: &str) -> ClientFrame {
     SdpFrame::sign(body, &key(1)).into()
 }
 
+pub(super) fn rules(admission: Admission, limits: Limits) -> Rules {
+    Rules {
+        admission,
+        names: Names::new(SERVER.parse().unwrap(), &[]).unwrap(),
+        ice_servers: Vec::new(),
+        limits,
+        listen: SERVER.into(),
+        witness: Some(crate::swarm::SdpDetail::Full),
+    }
+}
+
 impl World {
     pub(super) fn new(admission: Admission, limits: Limits) -> Self {
-        let rules = Rules {
-            admission,
-            names: Names::new(SERVER.parse().unwrap(), &[]).unwrap(),
-            ice_servers: Vec::new(),
-            limits,
-            listen: SERVER.into(),
-            witness: Some(crate::swarm::SdpDetail::Full),
-        };
         let now = Instant::now();
-        let (room, opened) = Room::open(rules, now);
+        let (room, opened) = Room::open(rules(admission, limits), now);
         Self {
             room,
             now,

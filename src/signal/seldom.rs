@@ -7,7 +7,7 @@ use crate::identity::AgentId;
 
 /// The lines that one other brings about: a few are said as they come, the rest are counted.
 #[derive(Debug, Default)]
-pub(super) struct Seldom {
+pub(crate) struct Seldom {
     /// When the first of these few was said.
     since: Option<Instant>,
     said: u32,
@@ -16,7 +16,7 @@ pub(super) struct Seldom {
 
 impl Seldom {
     /// Whether the next line is to be said, and how many were not since the last one that was.
-    pub(super) fn say(&mut self, now: Instant) -> Option<u64> {
+    pub(crate) fn say(&mut self, now: Instant) -> Option<u64> {
         if self.is_over(now) {
             (self.since, self.said) = (Some(now), 0);
         }
@@ -36,7 +36,7 @@ impl Seldom {
 
 /// As [`Seldom`] for each peer, so that none drowns what there is to say of another.
 #[derive(Debug, Default)]
-pub(super) struct SeldomOfEach {
+pub(crate) struct SeldomOfEach {
     peers: BTreeMap<AgentId, Seldom>,
     /// Of those for whom there is no place.
     others: Seldom,
@@ -45,7 +45,7 @@ pub(super) struct SeldomOfEach {
 impl SeldomOfEach {
     /// Whether the next line about `peer` is to be said, and how many were not since the last one
     /// that was.
-    pub(super) fn say(&mut self, peer: &AgentId, now: Instant) -> Option<u64> {
+    pub(crate) fn say(&mut self, peer: &AgentId, now: Instant) -> Option<u64> {
         if self.peers.len() >= MAX_PEERS && !self.peers.contains_key(peer) {
             let is_quiet = |seldom: &Seldom| seldom.is_over(now) && seldom.unsaid == 0;
             self.peers.retain(|_, seldom| !is_quiet(seldom));
