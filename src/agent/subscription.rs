@@ -116,7 +116,8 @@ impl Subscribers {
     /// A program goes. Messages that it has not received, and no other has, are not lost with it
     /// where they are kept.
     fn leave(&mut self, unread: &Arc<Unread>) {
-        self.programs.retain(|program| !Arc::ptr_eq(program, unread));
+        self.programs
+            .retain(|program| !Arc::ptr_eq(program, unread));
         if !self.keeps {
             return;
         }
@@ -197,4 +198,121 @@ impl Subscribers {
             self.unclaimed.push(item);
         }
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures_util::poll;
+    use serde_json::Map;
+
+    use super::*;
+    use crate::agent::{Agent, Answer};
+    use crate::mesh::{MAX_UNDER_WAY, OutboxLimits};
+    use crate::message::{Destination, Draft, Performative, Reason};
+    use crate::signal::{Admission, Server, ServerConfig};
+
+    async fn pair() -> (Agent, Agent, Server) {
+        let anywhere = "127.0.0.1:0".parse().unwrap();
+        let server = Server::bind(ServerConfig::new(anywhere, Admission::Open))
+            .await
+            .unwrap();
+        let start = |id: &str| {
+            let swarm = "two".parse().unwrap();
+            let limits = OutboxLimits {
+                messages: ROOM,
+                ..OutboxLimits::default()
+            };
+            let agent = Agent::builder(id.parse().unwrap(), &swarm).outbox_limits(limits);
+            agent.signal(&server.url()).start()
+        };
+        let (ann, bob) = (start("ann").await.unwrap(), start("bob").await.unwrap());
+        ann.linked(1).await.unwrap();
+        (ann, bob, server)
+    }
+
+    fn to_bob() -> Draft {
+        let bob: Destination = "bob".parse().unwrap();
+        Draft::new(bob, Map::new())
+    }
+
+    /// So much happens to an agent.
+    fn junk(agent: &Agent, count: u64) {
+        let event = AgentEvent::Rejected {
+            peer: "eve".parse().unwrap(),
+            reason: Reason::Malformed,
+            detail: String::new(),
+        };
+        agent
+            .shared
+            .enter(|core| (0..count).for_each(|_| core.tell(event.clone())))
+            .expect("it lives");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_program_that_has_not_read_for_long_is_told_what_it_missed_and_gets_every_message() {
+        let (ann, bob, server) = pair().await;
+        let mut events = bob.subscribe();
+        ann.send_acked(to_bob()).await.unwrap();
+        junk(&bob, MANY);
+        ann.send_acked(to_bob()).await.unwrap();
+        let (mut messages, mut rejected, mut missed) = (0, 0, 0);
+        while messages < 2 {
+            match events.recv().await.expect("it lives") {
+                AgentEvent::Message(_) => messages += 1,
+                AgentEvent::Rejected { .. } => rejected += 1,
+                AgentEvent::Missed { events } => missed += events,
+                _ => {}
+            }
+        }
+        assert_eq!(rejected + missed, MANY);
+        assert!(missed > 0 && rejected > 0, "{missed} were missed");
+        ann.shutdown("done").await.unwrap();
+        bob.shutdown("done").await.unwrap();
+        while events.recv().await.is_some() {}
+        server.shutdown().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn who_waits_for_room_waits_for_it_however_much_happens_meanwhile() {
+        let (ann, bob, server) = pair().await;
+        let mut events = bob.subscribe();
+        // Bob does not read, and acknowledges no more: until there is no room.
+        let full = (MAX_UNDER_WAY + ROOM) as u64;
+        while bob.stats().delivered < full {
+            let _ = ann.try_send(to_bob());
+            tokio::task::yield_now().await;
+        }
+        {
+            let acked = ann.send_acked(to_bob());
+            let reply = ann.request(to_bob(), Duration::from_secs(60));
+            tokio::pin!(acked, reply);
+            assert!(poll!(&mut acked).is_pending() && poll!(&mut reply).is_pending());
+            assert_eq!(ann.stats().sent, full, "both wait for room");
+            junk(&ann, MANY);
+            let answering = async {
+                loop {
+                    let event = events.recv().await.expect("it lives");
+                    if let AgentEvent::Message(message) = event
+                        && message.performative() == Some(Performative::Request)
+                    {
+                        let answer = Answer::inform(Map::new());
+                        break bob.answer(&message, answer).await.unwrap();
+                    }
+                }
+            };
+            let (acked, reply, _) = tokio::join!(acked, reply, answering);
+            assert_eq!(acked.unwrap().sequence_num, full + 1);
+            assert_eq!(reply.unwrap().source(), bob.id());
+        }
+        ann.shutdown("done").await.unwrap();
+        bob.shutdown("done").await.unwrap();
+        server.shutdown().await;
+    }
+
+    /// What ann keeps for bob.
+    const ROOM: usize = 8;
+    /// More than any queue takes.
+    const MANY: u64 = 70_000;
 }

@@ -144,3 +144,92 @@ impl Waiting {
         Some(item)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::event::{MAX_EVENTS, MAX_OF_OTHERS};
+    use super::*;
+    use crate::message::Reason;
+
+    /// What peers bring about.
+    fn junk(place: u64) -> Item {
+        let event = AgentEvent::Rejected {
+            peer: "eve".parse().unwrap(),
+            reason: Reason::Malformed,
+            detail: String::new(),
+        };
+        let it = None;
+        Item { place, event, it }
+    }
+
+    /// What the program waits for.
+    fn own(place: u64) -> Item {
+        let event = AgentEvent::SignalingBack;
+        Item {
+            event,
+            ..junk(place)
+        }
+    }
+
+    fn places(unread: &Unread) -> Vec<u64> {
+        let next = || unread.try_next();
+        std::iter::from_fn(next).map(|item| item.place).collect()
+    }
+
+    fn missed(item: Item) -> u64 {
+        match item.event {
+            AgentEvent::Missed { events } => events,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_is_left_out_is_told_once_in_its_place_and_what_others_do_pushes_out_nothing_else() {
+        let unread = Unread::default();
+        let most = MAX_OF_OTHERS as u64;
+        (1..=most + 2).for_each(|place| unread.push(junk(place)));
+        unread.push(own(most + 3));
+        // There is room again, but what is told as missing is all that is missing behind it.
+        assert_eq!(unread.try_next().unwrap().place, 1);
+        assert_eq!(unread.try_next().unwrap().place, 2);
+        unread.push(junk(most + 4));
+        for place in 3..=most {
+            assert_eq!(unread.try_next().unwrap().place, place);
+        }
+        assert_eq!(missed(unread.try_next().unwrap()), 3);
+        unread.push(junk(most + 5));
+        assert_eq!(places(&unread), [most + 3, most + 5]);
+    }
+
+    #[test]
+    fn a_program_that_never_reads_keeps_a_bounded_number_of_events() {
+        let unread = Unread::default();
+        let most = MAX_EVENTS as u64;
+        (1..=most).for_each(|place| unread.push(own(place)));
+        for place in most + 1..=2 * most {
+            unread.push(own(place));
+            unread.push(junk(place));
+        }
+        assert_eq!(unread.waiting().items.len() as u64, most + 2);
+        for place in 1..=most {
+            assert_eq!(unread.try_next().unwrap().place, place);
+        }
+        assert_eq!(missed(unread.try_next().unwrap()), most);
+        assert_eq!(missed(unread.try_next().unwrap()), most);
+        assert!(unread.try_next().is_none());
+        // All that was counted is read: there is room for as many again.
+        (1..=most).for_each(|place| unread.push(own(place)));
+        assert_eq!(places(&unread).len() as u64, most);
+    }
+
+    #[test]
+    fn what_is_put_back_stands_before_what_came_later() {
+        let unread = Unread::default();
+        [3, 5, 6].map(|place| unread.push(own(place)));
+        assert_eq!(unread.try_next().unwrap().place, 3);
+        unread.put_back([1, 2, 4].map(own));
+        assert_eq!(unread.try_next().unwrap().place, 1);
+        unread.push(own(7));
+        assert_eq!(places(&unread), [2, 4, 5, 6, 7]);
+    }
+}
