@@ -1,13 +1,15 @@
 //! Requests and replies, after the FIPA request protocol: `request`, then `agree` or `refuse`, then
 //! `inform` or `failure`; all of them in one conversation and one trace, each naming what it answers.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 use tokio::time::timeout;
 
 use super::sending::outcome;
-use super::{Agent, AgentEvent, DeliveryError, Receipt, SendError, Subscription};
+use super::{Agent, AgentEvent, DeliveryError, Receipt, SendError};
 use crate::identity::AgentId;
 use crate::mesh::CloseReason;
 use crate::message::{Destination, Draft, IfMessage, Performative, Verified};
@@ -99,21 +101,26 @@ impl Agent {
             return Err(RequestError::ToAll);
         };
         draft.performative.get_or_insert(Performative::Request);
-        // Before it is sent, so that no answer is missed.
-        let mut events = self.watch();
-        let receipt = self.send(draft).await?;
-        let mut agreed = false;
-        let reply = wait_for(&mut events, &peer, &receipt, &mut agreed);
+        let agreed = Arc::new(AtomicBool::new(false));
+        let posted = self.shared.post_and(draft, |core, receipt| {
+            let asked = Asked {
+                peer: peer.clone(),
+                receipt: receipt.clone(),
+                agreed: Arc::clone(&agreed),
+            };
+            core.subscribers.watch(move |event| asked.hear(event))
+        });
+        let (_, reply) = posted.await?;
         match timeout(patience, reply).await {
-            Ok(Ok(reply)) => {
+            Ok(heard) => {
+                let reply = heard.unwrap_or(Err(RequestError::Ended))?;
                 self.shared.enter(|core| core.subscribers.unclaim(&reply));
                 Ok(reply)
             }
-            Ok(failed) => failed,
             Err(_) => Err(RequestError::TimeOut {
                 peer,
                 waited: patience,
-                agreed,
+                agreed: agreed.load(Ordering::Relaxed),
             }),
         }
     }
@@ -152,32 +159,40 @@ impl Agent {
     }
 }
 
-async fn wait_for(
-    events: &mut Subscription,
-    asked: &AgentId,
-    receipt: &Receipt,
-    agreed: &mut bool,
-) -> Result<Verified<IfMessage>, RequestError> {
-    let to = Destination::Agent(asked.clone());
-    loop {
-        let event = events.recv().await.ok_or(RequestError::Ended)?;
+/// A request that is not answered yet.
+struct Asked {
+    peer: AgentId,
+    receipt: Receipt,
+    /// Whether the peer has said `agree`.
+    agreed: Arc<AtomicBool>,
+}
+
+impl Asked {
+    /// What `event` says of its end: the reply, or why there is none.
+    fn hear(&self, event: &AgentEvent) -> Option<Result<Verified<IfMessage>, RequestError>> {
         match event {
             AgentEvent::Message(message)
-                if message.source() == asked
-                    && message.in_reply_to() == Some(receipt.id.as_str()) =>
+                if *message.source() == self.peer
+                    && message.in_reply_to() == Some(self.receipt.id.as_str()) =>
             {
                 if message.performative() != Some(Performative::Agree) {
-                    return Ok(message);
+                    return Some(Ok(message.clone()));
                 }
-                *agreed = true;
+                self.agreed.store(true, Ordering::Relaxed);
+                None
             }
             AgentEvent::PeerDown {
                 peer,
                 why: CloseReason::Goodbye,
-            } if peer == *asked => return Err(RequestError::Left { peer }),
+            } if *peer == self.peer => {
+                let peer = peer.clone();
+                Some(Err(RequestError::Left { peer }))
+            }
             event => {
-                if let Some((_, Err(err))) = outcome(event, &to, receipt.sequence_num) {
-                    return Err(RequestError::Undelivered(err));
+                let to = Destination::Agent(self.peer.clone());
+                match outcome(event, &to, self.receipt.sequence_num)? {
+                    (_, Ok(())) => None,
+                    (_, Err(err)) => Some(Err(RequestError::Undelivered(err))),
                 }
             }
         }

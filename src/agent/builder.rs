@@ -12,7 +12,7 @@ use super::conversations::Conversations;
 use super::core::{Core, Shared, wall_clock};
 use super::countersigning::Countersigning;
 use super::driver::run;
-use super::event::Subscribers;
+
 use super::files::Store;
 use super::files::{AcceptFiles, Files};
 use super::gate::Gate;
@@ -20,6 +20,7 @@ use super::keyring::Keyring;
 use super::links::Links;
 use super::sending::Rooms;
 use super::signaling::{Servers, Signaling, forward};
+use super::subscription::Subscribers;
 use super::vitals::Tally;
 use super::{Agent, Stats};
 use crate::identity::{AgentId, KeyPair, PublicKey, Roster, SwarmName};

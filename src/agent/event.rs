@@ -1,17 +1,8 @@
-//! What an agent tells its program, and the bounded way there.
-//!
-//! A received message holds one of its peer's permits until every subscriber has taken it. While a
-//! subscriber is far behind, messages are acknowledged only then (see `taking`), so that their author
-//! sends less; memory stays bounded, and nothing else waits.
+//! What an agent tells its program.
 
-use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
-
-use super::core::Shared;
 use super::files::FileEvent;
-use super::taking::{Held, OnItsWay};
 use crate::identity::AgentId;
 use crate::mesh::{CloseReason, GivenBack};
 use crate::message::{Destination, IfMessage, Reason, SdpReason, Verified};
@@ -124,170 +115,32 @@ pub enum AgentEvent {
     },
     /// A later process with the same id and key has taken this one's place; it ends.
     Replaced,
+    /// So many events are left out here, none of them a message: the subscriber had left too many
+    /// unread. What it believes may be out of date: [`peers`](super::Agent::peers) says which links
+    /// are up.
+    Missed {
+        /// How many.
+        events: u64,
+    },
 }
 
-/// Receives an agent's events from the moment it was made.
-///
-/// In an agent with an [outbox on disk](super::Builder::outbox) no message is lost with a subscription
-/// that is dropped: what stands in it unread, and no other has, waits with what comes then for the
-/// next subscriber, or goes to those that are there, behind what they have. An agent without one has
-/// acknowledged it, and it is lost.
-#[derive(Debug)]
-pub struct Subscription {
-    events: Events,
-    agent: Weak<Shared>,
-}
-
-/// What comes to a subscriber.
-pub(super) type Events = mpsc::Receiver<Item>;
-
-type Item = (AgentEvent, Option<Arc<OnItsWay>>);
-
-impl Subscription {
-    /// The next event, which counts as taken; `None` once the agent has ended, or when this subscriber fell so far
-    /// behind in events other than messages that it was cut off. Cancel-safe.
-    pub async fn recv(&mut self) -> Option<AgentEvent> {
-        let (event, held) = self.recv_held().await?;
-        held.taken();
-        Some(event)
-    }
-
-    /// As [`recv`](Self::recv), for who wants to say when a message is in safe hands.
-    /// Cancel-safe.
-    pub async fn recv_held(&mut self) -> Option<(AgentEvent, Held)> {
-        let (event, it) = self.events.recv().await?;
-        Some((event, received(it)))
-    }
-
-    /// To what comes to a subscriber of this agent; nothing does any more if it is none.
-    pub(super) fn to(events: Option<Events>, agent: &Arc<Shared>) -> Self {
-        Self {
-            events: events.unwrap_or_else(|| mpsc::channel(1).1),
-            agent: Arc::downgrade(agent),
-        }
-    }
-
-    /// The next event if there is one now.
-    pub fn try_recv(&mut self) -> Option<AgentEvent> {
-        let (event, it) = self.events.try_recv().ok()?;
-        received(it).taken();
-        Some(event)
-    }
-}
-
-impl Drop for Subscription {
-    fn drop(&mut self) {
-        if let Some(agent) = self.agent.upgrade() {
-            agent.enter(|core| core.subscribers.leave(&mut self.events));
-        }
-    }
-}
-
-fn received(it: Option<Arc<OnItsWay>>) -> Held {
-    if let Some(it) = &it {
-        it.received();
-    }
-    Held(it)
-}
-
-/// All subscribers of one agent.
-#[derive(Debug, Default)]
-pub(super) struct Subscribers {
-    programs: Vec<mpsc::Sender<Item>>,
-    /// They have a look at messages, and take none.
-    watchers: Vec<mpsc::Sender<Item>>,
-    /// Whether messages that come while there is no subscriber wait for the next one.
-    keeps: bool,
-    /// Those that do: bounded as those that a subscriber does not take, by the permits of their peers.
-    unclaimed: Vec<Item>,
-}
-
-impl Subscribers {
-    /// Messages wait for a subscriber: they must not be lost to a program that is not quick enough.
-    pub(super) fn with_messages_kept() -> Self {
-        Self {
-            keeps: true,
-            ..Self::default()
-        }
-    }
-
-    /// A program that takes messages.
-    pub(super) fn add(&mut self) -> Events {
-        let unclaimed = std::mem::take(&mut self.unclaimed);
-        let (sender, receiver) = mpsc::channel(MAX_BEHIND + unclaimed.len());
-        for item in unclaimed {
-            // There is room for each of them.
-            let _ = sender.try_send(item);
-        }
-        self.programs.push(sender);
-        receiver
-    }
-
-    /// A subscriber goes. Messages that it has not received, and no other has, are not lost with it
-    /// where they are kept.
-    fn leave(&mut self, events: &mut Events) {
-        events.close();
-        self.programs.retain(|program| !program.is_closed());
-        if !self.keeps {
-            return;
-        }
-        let mut unread = Vec::new();
-        while let Ok((event, it)) = events.try_recv() {
-            // Whoever else has it receives it, or is the last to go.
-            if let Some(last) = it.and_then(Arc::into_inner)
-                && !last.is_received()
-            {
-                unread.push((event, Some(Arc::new(last))));
+impl AgentEvent {
+    /// How many events that are no messages may wait for a subscriber before this one is left out;
+    /// none for a message, which never is.
+    pub(super) fn most_waiting(&self) -> Option<usize> {
+        match self {
+            Self::Message(_) => None,
+            Self::Rejected { .. } | Self::SdpRejected { .. } | Self::Countersigned { .. } => {
+                Some(MAX_OF_OTHERS)
             }
-        }
-        if self.programs.is_empty() {
-            self.unclaimed.splice(..0, unread);
-            return;
-        }
-        for item in unread {
-            self.programs
-                .retain(|program| program.try_send(item.clone()).is_ok());
-        }
-    }
-
-    /// Somebody who waits for something else, and leaves messages to the program.
-    pub(super) fn add_watcher(&mut self) -> Events {
-        let (sender, receiver) = mpsc::channel(MAX_BEHIND);
-        self.watchers.push(sender);
-        receiver
-    }
-
-    /// This message was for a watcher, who has it: no subscriber needs to take it.
-    pub(super) fn unclaim(&mut self, message: &IfMessage) {
-        let is_it =
-            |event: &AgentEvent| matches!(event, AgentEvent::Message(of) if **of == *message);
-        for (_, it) in self.unclaimed.extract_if(.., |(event, _)| is_it(event)) {
-            received(it).taken();
-        }
-    }
-
-    /// No more will come.
-    pub(super) fn end(&mut self) {
-        self.programs.clear();
-        self.watchers.clear();
-        self.keeps = false;
-        self.unclaimed.clear();
-    }
-
-    /// Hands `event` to every subscriber; never waits. Those who are gone, or hopelessly behind,
-    /// are cut off.
-    pub(super) fn publish(&mut self, event: &AgentEvent, it: Option<OnItsWay>) {
-        let it = it.map(Arc::new);
-        self.watchers
-            .retain(|watcher| watcher.try_send((event.clone(), None)).is_ok());
-        self.programs
-            .retain(|program| program.try_send((event.clone(), it.clone())).is_ok());
-        if self.keeps && self.programs.is_empty() && matches!(event, AgentEvent::Message(_)) {
-            self.unclaimed.push((event.clone(), it));
+            _ => Some(MAX_EVENTS),
         }
     }
 }
 
-/// Events a subscriber may leave untaken. Messages are bounded more tightly, by the permits of
-/// their links; this is for a program that subscribes and never reads.
-const MAX_BEHIND: usize = 65_536;
+/// For what others can bring about as often as they like, and nobody has to act on: a peer that sends
+/// junk is not to push out what the program waits for.
+pub(super) const MAX_OF_OTHERS: usize = 4_096;
+/// For all else, some ten megabytes of it: what became of as many messages of the program's own, or
+/// links that come and go for hours. This is for a program that subscribes and never reads.
+pub(super) const MAX_EVENTS: usize = 65_536;

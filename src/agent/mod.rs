@@ -38,9 +38,11 @@ mod quality;
 mod remembering;
 mod sending;
 mod signaling;
+mod subscription;
 mod syncer;
 mod taking;
 mod testimony;
+mod unread;
 mod vitals;
 mod witnessing;
 
@@ -53,7 +55,7 @@ pub use asking::{Answer, RequestError};
 pub use builder::{Builder, StartError};
 pub use control::Control;
 pub use conversations::Conversation;
-pub use event::{AgentEvent, Subscription};
+pub use event::AgentEvent;
 pub use evidence::Evidence;
 pub use files::{
     AcceptFiles, Direction, FileError, FileEvent, FileOffer, FileState, FileTransfer,
@@ -62,6 +64,7 @@ pub use files::{
 pub use network::host_addresses;
 pub use quality::ConnectionQuality;
 pub use sending::DeliveryError;
+pub use subscription::Subscription;
 pub use taking::Held;
 pub use vitals::{Coverage, Holdings, Observer, Queued, RoundTrips, Vitals};
 
@@ -237,15 +240,7 @@ impl Agent {
     /// Receives what happens from now on; the first of an agent with an
     /// [outbox on disk](Builder::outbox) also the messages that came before.
     pub fn subscribe(&self) -> Subscription {
-        // Of an agent that has ended: a subscription that has ended too.
-        let events = self.shared.enter(|core| core.subscribers.add());
-        Subscription::to(events, &self.shared)
-    }
-
-    /// Receives what happens from now on, for other things than the messages.
-    fn watch(&self) -> Subscription {
-        let events = self.shared.enter(|core| core.subscribers.add_watcher());
-        Subscription::to(events, &self.shared)
+        Subscription::to(&self.shared)
     }
 
     /// Every peer that was ever seen, in the order of their ids.
@@ -308,16 +303,16 @@ impl Agent {
 
     /// Waits until `holds`, which the coming of a link decides.
     async fn until(&self, holds: impl Fn() -> bool) -> Result<(), AgentError> {
-        let mut events = self.watch();
+        let is_up = |event: &AgentEvent| matches!(event, AgentEvent::PeerUp { .. }).then_some(());
         loop {
-            // Asked again after every change rather than counted, so that nothing is missed.
+            // Asked again after every change rather than counted, and watched before it is asked, so
+            // that nothing is missed.
+            let up = self.shared.enter(|core| core.subscribers.watch(is_up));
             if holds() {
                 return Ok(());
             }
-            while !matches!(
-                events.recv().await.ok_or(AgentError::Ended)?,
-                AgentEvent::PeerUp { .. }
-            ) {}
+            let up = up.ok_or(AgentError::Ended)?;
+            up.await.map_err(|_| AgentError::Ended)?;
         }
     }
 

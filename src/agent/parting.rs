@@ -1,7 +1,9 @@
-//! One link given up, or wanted again, while the agent lives on.
+//! One link given up, or wanted again, while the agent lives on; and the agent told to leave.
 
-use super::Agent;
+use std::time::Duration;
+
 use super::core::Core;
+use super::{Agent, Observer};
 use crate::identity::AgentId;
 
 impl Agent {
@@ -21,6 +23,21 @@ impl Agent {
     pub fn connect(&self, peer: &AgentId) -> bool {
         let wanted = self.shared.enter(|core| core.mesh.connect(peer, core.now));
         wanted.unwrap_or(false)
+    }
+}
+
+impl Observer {
+    /// Tells the agent to leave, as [`Agent::shutdown_within`] does, and does not wait for it. One that
+    /// is leaving already has no longer for it than this.
+    pub fn shutdown_within(&self, reason: &str, grace: Duration) {
+        if let Some(shared) = self.0.upgrade() {
+            shared.enter(|core| {
+                core.begin_leaving(reason, grace, None);
+                if let Some(leaving) = &mut core.leaving {
+                    leaving.deadline = leaving.deadline.min(core.now + grace);
+                }
+            });
+        }
     }
 }
 

@@ -78,12 +78,22 @@ impl Hand {
 impl Shared {
     /// Sends a message once there is room for it.
     pub(super) async fn post(&self, draft: Draft) -> Result<Receipt, SendError> {
+        let posted = self.post_and(draft, |_, _| ()).await;
+        posted.map(|(receipt, ())| receipt)
+    }
+
+    /// Sends a message once there is room for it, and does `also` before anything can come of it.
+    pub(super) async fn post_and<T>(
+        &self,
+        draft: Draft,
+        also: impl FnOnce(&mut Core, &Receipt) -> T,
+    ) -> Result<(Receipt, T), SendError> {
         loop {
             let turn = self.pen.turn.lock().await;
             let mut room = {
                 let hand = self.pen.take();
                 match self.place_for(&draft) {
-                    Ok(place) => return self.write(&hand, draft, &place),
+                    Ok(place) => return self.write(&hand, draft, &place, also),
                     Err(NoPlace::Never(err)) => return Err(err),
                     Err(NoPlace::Full { room, .. }) => room,
                 }
@@ -98,7 +108,10 @@ impl Shared {
     pub(super) fn try_post(&self, draft: Draft) -> Result<Receipt, SendError> {
         let hand = self.pen.take();
         match self.place_for(&draft) {
-            Ok(place) => self.write(&hand, draft, &place),
+            Ok(place) => {
+                let written = self.write(&hand, draft, &place, |_, _| ());
+                written.map(|(receipt, ())| receipt)
+            }
             Err(NoPlace::Never(err)) => Err(err),
             Err(NoPlace::Full { peer, .. }) => Err(mesh::SendError::Full { peer }.into()),
         }
@@ -109,9 +122,19 @@ impl Shared {
     }
 
     /// Signs a message and enters it. Its number is still free: only who has the pen gives one out.
-    fn write(&self, hand: &Hand, draft: Draft, place: &Place) -> Result<Receipt, SendError> {
+    fn write<T>(
+        &self,
+        hand: &Hand,
+        draft: Draft,
+        place: &Place,
+        also: impl FnOnce(&mut Core, &Receipt) -> T,
+    ) -> Result<(Receipt, T), SendError> {
         let signed = hand.sign(draft, place)?;
-        let sent = self.enter(|core| core.send(&signed));
+        let sent = self.enter(|core| {
+            let receipt = core.send(&signed)?;
+            let also = also(core, &receipt);
+            Ok((receipt, also))
+        });
         sent.unwrap_or(Err(SendError::Ended))
     }
 }

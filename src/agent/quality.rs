@@ -30,14 +30,20 @@ impl Agent {
 }
 
 impl Observer {
+    /// As [`Agent::peers`](super::Agent::peers); nobody once the agent has ended.
+    pub fn peers(&self) -> Vec<PeerInfo> {
+        let shared = self.0.upgrade();
+        let peers = shared.map(|shared| {
+            let core = shared.look();
+            core.links.describe(&core.mesh)
+        });
+        peers.unwrap_or_default()
+    }
+
     /// How packets to `peer` travel; unknown where there is no link, or no agent any more.
     pub async fn path(&self, peer: &AgentId) -> Path {
-        let known = self.0.upgrade().and_then(|shared| {
-            let core = shared.look();
-            let peers = core.links.describe(&core.mesh);
-            peers.into_iter().find(|known| known.view.id == *peer)
-        });
-        match known {
+        let mut peers = self.peers().into_iter();
+        match peers.find(|known| known.view.id == *peer) {
             Some(known) => known.path().await,
             None => Path::Unknown,
         }

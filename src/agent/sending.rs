@@ -32,7 +32,7 @@ pub enum DeliveryError {
         /// Why it is not kept any longer.
         why: GivenBack,
     },
-    /// This agent has ended, or its program fell too far behind in events.
+    /// This agent has ended.
     #[error("the agent has ended before the message was acknowledged")]
     Ended,
 }
@@ -64,17 +64,19 @@ impl Agent {
     /// [`DeliveryError`]: the first that is heard of.
     pub async fn send_acked(&self, draft: Draft) -> Result<Receipt, DeliveryError> {
         let destination = draft.destination.clone();
-        // Before it is sent, so that nothing is missed.
-        let mut events = self.watch();
-        let receipt = self.send(draft).await?;
-        let number = receipt.sequence_num;
-        let mut open: BTreeSet<_> = receipt.to.iter().cloned().collect();
-        while !open.is_empty() {
-            let event = events.recv().await.ok_or(DeliveryError::Ended)?;
-            if let Some((peer, outcome)) = outcome(event, &destination, number) {
-                outcome?;
+        let posted = self.shared.post_and(draft, |core, receipt| {
+            let number = receipt.sequence_num;
+            let mut open: BTreeSet<_> = receipt.to.iter().cloned().collect();
+            core.subscribers.watch(move |event| {
+                let (peer, outcome) = outcome(event, &destination, number)?;
                 open.remove(&peer);
-            }
+                (outcome.is_err() || open.is_empty()).then_some(outcome)
+            })
+        });
+        let (receipt, acked) = posted.await?;
+        // For nobody: then nobody acknowledges it.
+        if !receipt.to.is_empty() {
+            acked.await.unwrap_or(Err(DeliveryError::Ended))?;
         }
         Ok(receipt)
     }
@@ -83,7 +85,7 @@ impl Agent {
 /// What `event` says of the message of this number to `destination`: whose word that is, and what
 /// became of it there.
 pub(super) fn outcome(
-    event: AgentEvent,
+    event: &AgentEvent,
     destination: &Destination,
     number: u64,
 ) -> Option<(AgentId, Result<(), DeliveryError>)> {
@@ -92,16 +94,16 @@ pub(super) fn outcome(
             peer,
             destination,
             up_to,
-        } if up_to >= number => (peer, destination, Ok(())),
+        } if *up_to >= number => (peer, destination, Ok(())),
         AgentEvent::RefusedByPeer {
             peer,
             destination,
             sequence_num,
             reason,
-        } if sequence_num == number => {
+        } if *sequence_num == number => {
             let refused = DeliveryError::Refused {
                 peer: peer.clone(),
-                reason,
+                reason: *reason,
             };
             (peer, destination, Err(refused))
         }
@@ -111,16 +113,16 @@ pub(super) fn outcome(
             from,
             to,
             why,
-        } if (from..=to).contains(&number) => {
+        } if (from..=to).contains(&&number) => {
             let undelivered = DeliveryError::Undelivered {
                 peer: peer.clone(),
-                why,
+                why: *why,
             };
             (peer, destination, Err(undelivered))
         }
         _ => return None,
     };
-    (to == *destination).then_some((peer, outcome))
+    (to == destination).then(|| (peer.clone(), outcome))
 }
 
 /// Those who wait for room, by the peer they wait for.

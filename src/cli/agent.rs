@@ -1,36 +1,40 @@
 //! `ifswarm agent`: one agent, with a program at its pipes.
 //!
 //! Two things go on at once and never wait for each other: drafts are read and sent, events are told.
-//! A peer that is slow holds up the reading of drafts; a program that does not read what it is told
-//! holds up the reading of links, which holds up those who send to it.
+//! A peer that is slow holds up the drafts for it (see `agent_drafts`); a program that does not read
+//! what it is told holds up the reading of links, which holds up those who send to it.
 
+use std::future::ready;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::anyhow;
+use futures_util::FutureExt;
+use futures_util::future::maybe_done;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::Globals;
 use super::agent_chaos;
+use super::agent_drafts::speak;
 use super::agent_exec::{self, Again, Program};
-use super::agent_files::{self, FileDraft, Taking};
+use super::agent_files::Taking;
 use super::agent_ledger::Ledger;
-use super::agent_lines::{Asked, Input, Line};
+use super::agent_lines::{Input, Line};
 use super::agent_mcp;
 use super::agent_pipes::{self, Told};
-use super::agent_told::{held, settled, told};
+use super::agent_told::{held, standing, told};
 use super::failure::{Failure, impossible};
 use super::interrupt::Interrupt;
 use super::joining::{Joining, Members};
 use super::mesh_up::duration;
 use super::watching::Watching;
 use crate::admin::AgentWatch;
-use crate::agent::{Agent, AgentEvent, Observer, SendError, Subscription};
+use crate::agent::{Agent, AgentEvent, Observer, Subscription};
 use crate::identity::AgentId;
-use crate::message::{Destination, Draft};
+use crate::message::Destination;
 
 /// Run one agent: drafts in on standard input, events out on standard output, one JSON object a line
 ///
@@ -158,141 +162,70 @@ async fn serve(
     // being sent is either sent or not.
     let (grace, files_failed) = tokio::select! {
         heard = &mut listening => {
+            let observer = agent.observer();
             return match heard {
                 // It has ended by itself, and says why.
-                Heard::All => agent.ended().await.map_err(impossible).map(|_| ExitCode::SUCCESS),
-                Heard::Nobody => leave(agent, "nobody listens", AT_THE_END).await,
+                Heard::All => {
+                    let ended = async { agent.ended().await.map_err(impossible).map(|_| ExitCode::SUCCESS) };
+                    wind_up(&observer, ended, ready(()), interrupt).await
+                }
+                Heard::Nobody => {
+                    let left = leave(agent, "nobody listens", AT_THE_END);
+                    wind_up(&observer, left, ready(()), interrupt).await
+                }
             };
         }
         failed = speaking => (AT_THE_END, failed),
         () = interrupt.heard() => (WHEN_TOLD, 0),
     };
-    // Who told it to end does not wait for a program that does not read.
-    let patience = match grace {
-        WHEN_TOLD => FOR_THE_REST,
-        _ => Duration::MAX,
-    };
-    let listening = timeout(patience, &mut listening);
-    let (left, _) = tokio::join!(leave(agent, "done", grace), listening);
-    let code = left?;
+    let observer = agent.observer();
+    let left = leave(agent, "done", grace);
+    let code = wind_up(&observer, left, listening.map(|_| ()), interrupt).await?;
     match held(&ledger).unsettled() {
+        // Who tells the agent to end does not wait for anything.
+        _ if interrupt.was_heard() => Ok(code),
         0 if files_failed > 0 => Err(impossible(anyhow!(
             "{files_failed} of the files did not arrive: the events `file` with `failed` say why"
         ))),
         0 => Ok(code),
-        // Who tells the agent to end does not wait for anything.
-        _ if grace == WHEN_TOLD => Ok(code),
         missing => Err(impossible(anyhow!(
             "{missing} of the messages were not acknowledged: the events `undelivered`, and those without `acked`, say which. With an outbox on disk the latter go out when the agent starts again"
         ))),
     }
 }
 
+/// Waits until the agent has left and what it told is taken. Once somebody has told it to end, which
+/// may be now, neither its peers nor a program that does not read are waited for much longer.
+async fn wind_up(
+    agent: &Observer,
+    left: impl Future<Output = anyhow::Result<ExitCode>>,
+    listening: impl Future<Output = ()>,
+    interrupt: &mut Interrupt,
+) -> anyhow::Result<ExitCode> {
+    let (left, listening) = (maybe_done(left), maybe_done(listening));
+    tokio::pin!(left, listening);
+    if !interrupt.was_heard() {
+        let both = async { tokio::join!(left.as_mut(), listening.as_mut()) };
+        tokio::select! {
+            _ = both => {}
+            () = interrupt.heard() => agent.shutdown_within("told to end", WHEN_TOLD),
+        }
+    }
+    let listening = timeout(FOR_THE_REST, listening);
+    let both = async { tokio::join!(left.as_mut(), listening) };
+    let _ = timeout(FOR_LEAVING, both).await;
+    left.take_output().unwrap_or_else(|| {
+        Err(impossible(anyhow!(
+            "the agent was told to end, and has not left within {} s: does the disk of its witness answer?",
+            FOR_LEAVING.as_secs()
+        )))
+    })
+}
+
 /// Says goodbye, `grace` for acknowledgements.
 pub(super) async fn leave(agent: Agent, reason: &str, grace: Duration) -> anyhow::Result<ExitCode> {
     let left = agent.shutdown_within(reason, grace).await;
     left.map_err(impossible).map(|_| ExitCode::SUCCESS)
-}
-
-/// Sends what the program asks for until there is no more, and sees its files through, however long
-/// they are; how many of these did not arrive.
-pub(super) async fn speak(
-    agent: &Agent,
-    inputs: mpsc::Receiver<Input>,
-    lines: &mpsc::Sender<Told>,
-    ledger: &Mutex<Ledger>,
-    members: &Members,
-) -> usize {
-    let (files, drafts) = mpsc::channel(FILES);
-    let messages = send_drafts(agent, inputs, lines, ledger, members, files);
-    let files = agent_files::send(agent, drafts, lines, members);
-    let ((), failed) = tokio::join!(messages, files);
-    failed
-}
-
-/// Sends drafts, one after the other, until there are no more.
-async fn send_drafts(
-    agent: &Agent,
-    mut inputs: mpsc::Receiver<Input>,
-    lines: &mpsc::Sender<Told>,
-    ledger: &Mutex<Ledger>,
-    members: &Members,
-    files: mpsc::Sender<(u64, FileDraft)>,
-) {
-    while let Some(input) = inputs.recv().await {
-        let number = input.number;
-        let sent = match input.read() {
-            Ok(Asked::Send(draft)) => send(agent, number, *draft, lines, ledger, members).await,
-            Ok(Asked::SendFile(draft)) => {
-                // Hashing it takes a while: other drafts do not wait for that.
-                let _ = files.send((number, draft)).await;
-                Ok(())
-            }
-            Ok(Asked::Conversations) => {
-                let conversations = agent.conversations();
-                let conversations = conversations.iter().map(Into::into).collect();
-                let told = Line::Conversations { conversations };
-                let _ = lines.send(told.to_text().into()).await;
-                Ok(())
-            }
-            Err(message) => Err(message),
-        };
-        if let Err(message) = sent {
-            let line = Some(number);
-            let error = Line::Error {
-                line,
-                waits: false,
-                message: &message,
-            };
-            let _ = lines.send(error.to_text().into()).await;
-        }
-    }
-}
-
-async fn send(
-    agent: &Agent,
-    line: u64,
-    draft: Draft,
-    lines: &mpsc::Sender<Told>,
-    ledger: &Mutex<Ledger>,
-    members: &Members,
-) -> Result<(), String> {
-    let destination = draft.destination.clone();
-    if !agent.would_take(&destination) {
-        wait_for_a_link(agent, &destination, members, FOR_A_LINK).await?;
-    }
-    let sending = agent.send(draft);
-    tokio::pin!(sending);
-    let sent = match timeout(HELD_UP, &mut sending).await {
-        Ok(sent) => sent,
-        Err(_) => {
-            let message = &format!(
-                "`{destination}` takes no more messages, since its program does not read or its link is slow: this one waits, and all after it"
-            );
-            let held_up = Line::Error {
-                line: Some(line),
-                waits: true,
-                message,
-            };
-            let _ = lines.send(held_up.to_text().into()).await;
-            sending.await
-        }
-    };
-    let receipt = sent.map_err(|err: SendError| err.to_string())?;
-    // The receipt first: an acknowledgement may be known already.
-    let known = held(ledger).sent(&receipt, &destination);
-    let sent = Line::Sent {
-        id: &receipt.id,
-        destination: destination.as_str(),
-        sequence_num: receipt.sequence_num,
-    };
-    let _ = lines.send(sent.to_text().into()).await;
-    for (peer, fate) in &known {
-        let _ = lines
-            .send(settled(&receipt.id, &destination, peer, *fate).into())
-            .await;
-    }
-    Ok(())
 }
 
 /// A program may write before the links are up.
@@ -356,7 +289,11 @@ pub(super) async fn listen(
         };
         let is_message = matches!(event, AgentEvent::Message(_));
         let mut held = Some(held).filter(|_| is_message);
-        for text in told(&event, path, ledger) {
+        let mut texts = told(&event, path, ledger);
+        if let AgentEvent::Missed { .. } = event {
+            texts.extend(standing(&agent).await);
+        }
+        for text in texts {
             let held = held.take();
             if lines.send(Told { text, held }).await.is_err() {
                 return Heard::Nobody;
@@ -365,17 +302,16 @@ pub(super) async fn listen(
     }
 }
 
-/// Files that wait to be hashed and offered; then drafts wait too.
-const FILES: usize = 64;
 /// For acknowledgements at the end of the input (`cli.md`).
 const AT_THE_END: Duration = Duration::from_secs(10);
 /// For acknowledgements when told to end: all of it is to be over in five seconds.
 const WHEN_TOLD: Duration = Duration::from_secs(1);
 /// When told to end: until the agent has left and what it told is taken.
 const FOR_THE_REST: Duration = Duration::from_millis(2500);
+/// When told to end: until the agent has left, were its disk to hang. It takes a second, and three more
+/// where links do not close.
+const FOR_LEAVING: Duration = Duration::from_millis(4500);
 /// When told to end: until that is written, and a child program has ended.
 const FOR_LAST_LINES: Duration = Duration::from_millis(2200);
-/// How long a draft waits for a slow receiver before its program is told.
-const HELD_UP: Duration = Duration::from_secs(3);
 /// How long a draft waits for the link that it is for.
 pub(super) const FOR_A_LINK: Duration = Duration::from_secs(10);

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::agent::{greeting, listen, speak};
+use super::agent::{greeting, listen};
+use super::agent_drafts::speak;
 use super::agent_exec::{self, Again, Program};
 use super::agent_ledger::Ledger;
 use super::joining::Members;

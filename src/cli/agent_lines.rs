@@ -65,6 +65,8 @@ pub(super) enum Line<'a> {
         #[serde(skip_serializing_if = "str::is_empty")]
         detail: &'a str,
     },
+    /// So many events are left out here; no message is.
+    Missed { events: u64 },
     /// The conversations that are not closed, as asked for.
     Conversations { conversations: Vec<Talk<'a>> },
     /// Something happened to a file.

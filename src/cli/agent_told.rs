@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::agent_files;
 use super::agent_ledger::{Fate, Ledger};
 use super::agent_lines::{Line, PeerIs, SignalingIs};
-use crate::agent::AgentEvent;
+use crate::agent::{AgentEvent, Observer};
 use crate::identity::AgentId;
 use crate::link::Path;
 use crate::message::Destination;
@@ -89,7 +89,29 @@ pub(super) fn told(event: &AgentEvent, path: Option<Path>, ledger: &Mutex<Ledger
         }
         AgentEvent::File(file) => vec![agent_files::told(file)],
         AgentEvent::Countersigned { .. } => Vec::new(),
+        AgentEvent::Missed { events } => vec![Line::Missed { events: *events }.to_text()],
     }
+}
+
+/// How things stand, for a program that may have missed how they came to.
+pub(super) async fn standing(agent: &Observer) -> Vec<String> {
+    let mut lines = Vec::new();
+    for peer in agent.peers() {
+        let state = match peer.is_up() {
+            true => PeerIs::Up,
+            false => PeerIs::Down,
+        };
+        let path = Some(peer.path().await).filter(|_| peer.is_up());
+        lines.push(Line::peer(&peer.view.id, state, path, None));
+    }
+    lines.extend(agent.look().map(|vitals| {
+        let state = match vitals.is_registered {
+            true => SignalingIs::Back,
+            false => SignalingIs::Lost,
+        };
+        Line::Signaling { state }.to_text()
+    }));
+    lines
 }
 
 fn rejected(peer: &AgentId, reason: &'static str, detail: &str) -> String {

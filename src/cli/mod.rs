@@ -6,6 +6,7 @@
 mod agent;
 mod agent_attached;
 mod agent_chaos;
+mod agent_drafts;
 mod agent_exec;
 mod agent_files;
 mod agent_ledger;

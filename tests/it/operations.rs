@@ -179,6 +179,35 @@ fn an_agent_that_nobody_listens_to_ends_all_the_same_when_told() {
 }
 
 #[test]
+fn an_agent_whose_input_has_ended_and_whose_output_nobody_reads_hears_that_it_is_to_end() {
+    let swarm = Swarm::start("");
+    let [ann, _] = swarm.agents();
+    let mut bob = swarm.agent("bob", &["--swarm", "swarm.yaml"]);
+    let mut ann = ann;
+    while bob.until("peer")["state"] != "up" {}
+    let mut input = ann.stdin.take().unwrap();
+    let talking = thread::spawn(move || {
+        let filler = "x".repeat(32 * 1024);
+        let line = format!("{{\"destination\":\"bob\",\"payload\":{{\"x\":\"{filler}\"}}}}\n");
+        while input.write_all(line.as_bytes()).is_ok() {}
+    });
+    let delivered = "ifswarm_messages_total{direction=\"delivered\"}";
+    while bob.metrics().number(delivered) < 300.0 {
+        thread::yield_now();
+    }
+    // It says goodbye, and waits for what it told to be read.
+    bob.stdin = None;
+    while bob.health().0 == 200 {
+        thread::yield_now();
+    }
+    bob.told_to_end();
+    assert_eq!(bob.child.wait().unwrap().code(), Some(0));
+    ann.told_to_end();
+    assert_eq!(ann.end().0, 0);
+    talking.join().unwrap();
+}
+
+#[test]
 fn no_secret_is_in_any_log_however_much_is_logged() {
     let credential = "the-credential-of-the-turn-server";
     let turn = format!(

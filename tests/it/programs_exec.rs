@@ -126,6 +126,57 @@ fn who_writes_to_a_program_that_does_not_read_is_held_up_and_loses_nothing() {
 }
 
 #[test]
+fn what_is_said_to_others_does_not_wait_behind_a_program_that_does_not_read() {
+    let stage = Stage::new(&["ann", "bob", "zoe"]);
+    let (go, done) = (stage.path("go"), stage.path("done"));
+    let program = format!(
+        "while test ! -e {}; do sleep 0.05; done; cat >{}",
+        go.display(),
+        done.display()
+    );
+    let deaf = Program::start(&mut stage.exec("bob", &program));
+    let mut ann = Program::start(&mut stage.agent("ann"));
+    let zoe = Program::start(&mut stage.agent("zoe"));
+    let padding = "x".repeat(8_000);
+    let mut count = 0;
+    loop {
+        ann.say("bob", &json!({ "n": count, "pad": padding }));
+        count += 1;
+        let told = loop {
+            let event = ann.json();
+            if event["event"] == "sent" || event["event"] == "error" {
+                break event;
+            }
+        };
+        if told["waits"] == true {
+            break;
+        }
+    }
+    for n in 0..10 {
+        ann.say("bob", &json!({ "n": count + n }));
+        ann.say("zoe", &json!({ "n": n }));
+    }
+    ann.say("nobody", &json!({}));
+    for n in 0..10 {
+        assert_eq!(zoe.event("message")["message"]["payload"]["n"], n);
+    }
+    assert_eq!(ann.event("error")["line"], count + 21);
+    fs::write(&go, "").unwrap();
+    assert_eq!(ann.end().code, 0);
+    deaf.kill("TERM");
+    assert_eq!(deaf.end().code, 0);
+    let kept = fs::read_to_string(&done).unwrap();
+    let lines = kept.lines();
+    let lines = lines.map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let messages = lines.filter(|line| line["event"] == "message");
+    let heard: Vec<_> = messages
+        .map(|line| line["message"]["payload"]["n"].as_u64().unwrap())
+        .collect();
+    assert_eq!(heard, (0..count + 10).collect::<Vec<_>>());
+    zoe.end();
+}
+
+#[test]
 fn a_program_is_ended_with_its_own_children_however_the_agent_is_told() {
     let stage = Stage::new(&["ann", "bob"]);
     let pids = stage.path("pids");

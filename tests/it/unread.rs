@@ -1,12 +1,17 @@
 //! A program that does not read costs nobody anything but the messages to it; and what it leaves
 //! unread when it lets go of its subscription.
 
+use std::process::Stdio;
+
 use ifswarm::agent::{Agent, AgentEvent, Subscription};
 use ifswarm::identity::AgentId;
 use ifswarm::signal::Admission;
-use serde_json::json;
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, BufReader};
 
 use crate::live::{LiveSwarm, builder, draft, say, serve, within};
+use crate::program::kill;
+use crate::raw::Raw;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_program_that_does_not_read_keeps_its_links_and_then_gets_everything_once_in_order() {
@@ -116,6 +121,118 @@ async fn what_stands_unread_in_a_subscription_that_is_dropped_waits_for_the_next
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_program_that_subscribes_anew_and_then_drops_its_old_subscription_reads_all_in_order() {
+    within(async {
+        let server = serve(Admission::Open).await;
+        let folder = tempfile::tempdir().unwrap();
+        let ann = builder("ann", &server.url(), folder.path());
+        let ann = ann.start().await.unwrap();
+        let bob = builder("bob", &server.url(), folder.path());
+        let bob = bob.outbox(Some(folder.path().join("outbox")));
+        let bob = bob.start().await.unwrap();
+        let mut old = bob.subscribe();
+        ann.linked(1).await.unwrap();
+        send(&ann, 1..=3).await;
+        assert_eq!(number(&mut old, ann.id()).await, 1);
+        delivered(&bob, 3).await;
+        let mut new = bob.subscribe();
+        send(&ann, 4..=5).await;
+        delivered(&bob, 5).await;
+        drop(old);
+        send(&ann, 6..=6).await;
+        for n in 2..=6 {
+            assert_eq!(number(&mut new, ann.id()).await, n);
+        }
+        // Two that are left: each has what it had not, in its place.
+        let mut other = bob.subscribe();
+        send(&ann, 7..=8).await;
+        delivered(&bob, 8).await;
+        assert_eq!(number(&mut other, ann.id()).await, 7);
+        let third = bob.subscribe();
+        send(&ann, 9..=9).await;
+        delivered(&bob, 9).await;
+        drop(new);
+        drop(third);
+        for n in 8..=9 {
+            assert_eq!(number(&mut other, ann.id()).await, n);
+        }
+        // All is acknowledged, and nothing comes twice.
+        ann.shutdown("done").await.unwrap();
+        assert_eq!(bob.stats().duplicated, 0);
+        bob.shutdown("done").await.unwrap();
+        while let Some(event) = other.recv().await {
+            assert!(!matches!(event, AgentEvent::Message(_)), "{event:?}");
+        }
+        server.shutdown().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_program_that_does_not_read_while_a_peer_sends_junk_hears_what_it_missed_and_how_things_stand()
+ {
+    within(async {
+        let server = serve(Admission::Open).await;
+        let url = server.url();
+        let agent = [
+            "agent",
+            "--id",
+            "ann",
+            "--swarm-name",
+            "live",
+            "--signal",
+            &url,
+        ];
+        let mut ann = tokio::process::Command::new(env!("CARGO_BIN_EXE_ifswarm"))
+            .args(agent)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut raw = Raw::join(&url, "raw", "ann").await;
+        raw.say_hello();
+        for _ in 0..JUNK {
+            raw.send("junk");
+        }
+        raw.send(raw.sign(1, say("ann", "good")).text());
+        raw.acked(1).await;
+        let mut lines = BufReader::new(ann.stdout.take().unwrap()).lines();
+        let mut event = async || {
+            let line = lines.next_line().await.unwrap().expect("it lives");
+            serde_json::from_str::<Value>(&line).unwrap()
+        };
+        let (mut rejected, mut missed) = (0, 0);
+        loop {
+            let heard = event().await;
+            match heard["event"].as_str().unwrap() {
+                "rejected" => rejected += 1,
+                "missed" => {
+                    missed += heard["events"].as_u64().unwrap();
+                    let peer = event().await;
+                    assert_eq!(
+                        (&peer["peer"], &peer["state"]),
+                        (&json!("raw"), &json!("up"))
+                    );
+                    assert_eq!(
+                        event().await,
+                        json!({"event": "signaling", "state": "back"})
+                    );
+                }
+                "message" => break,
+                _ => {}
+            }
+        }
+        assert!(missed > 0, "{rejected} were told");
+        assert_eq!(rejected + missed, JUNK);
+        kill("TERM", &ann.id().unwrap().to_string());
+        assert_eq!(ann.wait().await.unwrap().code(), Some(0));
+        server.shutdown().await;
+    })
+    .await;
+}
+
 async fn send(ann: &Agent, numbers: impl Iterator<Item = u64>) {
     for n in numbers {
         ann.send(draft("bob", json!({ "n": n }))).await.unwrap();
@@ -149,3 +266,5 @@ fn is_countersigned(event: &AgentEvent, by: &AgentId, more_than: u64) -> bool {
 const ROOM: u64 = 512;
 /// More than that, and than what the engine holds, and what may be under way besides.
 const MANY: u64 = 1500;
+/// More than a pipe, the lines before it and an agent keep for who does not read.
+const JUNK: u64 = 8_000;
