@@ -128,13 +128,12 @@ impl Guard {
         if at == 0 { self.settled() } else { None }
     }
 
-    /// Nobody says any more of what is held that it is in safe hands: all that was seen is
-    /// acknowledged.
-    pub(super) fn release_all(&mut self, now: Instant) {
-        if !self.held.is_empty() {
-            self.held.clear();
-            self.owe_ack(now);
-        }
+    /// Nobody says any more of what is held that it is in safe hands: all that was seen counts as
+    /// that. Returns whether anything was held.
+    pub(super) fn release_all(&mut self) -> bool {
+        let held = !self.held.is_empty();
+        self.held.clear();
+        held
     }
 
     /// The greatest number up to which all are seen and in safe hands.

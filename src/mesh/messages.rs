@@ -219,7 +219,7 @@ fn note(peer: &mut Peer, lane: Lane, sequence_num: u64, shared: &mut Shared, now
 }
 
 fn owe_ack(peer: &mut Peer, lane: Lane, shared: &mut Shared, now: Instant) {
-    if !shared.config.reliable || peer.live.is_none() {
+    if !peer.owes_acks(shared) {
         return;
     }
     let due = guard_of(peer, lane).owe_ack(now);

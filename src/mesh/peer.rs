@@ -135,7 +135,6 @@ impl Peer {
             self.retry(shared, now);
         }
         self.attempt_if_due(shared, now);
-        self.wake(shared);
     }
 
     fn beat(&mut self, shared: &mut Shared, now: Instant) {
@@ -190,10 +189,20 @@ impl Peer {
     /// program, as what was acknowledged at once is: sent again, it would come to it twice.
     pub(super) fn send_last_acks(&mut self, shared: &mut Shared, now: Instant) {
         if !shared.config.durable {
-            self.guards.direct.release_all(now);
-            self.guards.all.release_all(now);
+            let owes = self.owes_acks(shared);
+            for guard in [&mut self.guards.direct, &mut self.guards.all] {
+                if guard.release_all() && owes {
+                    guard.owe_ack(now);
+                }
+            }
         }
         self.send_acks(None, shared);
+    }
+
+    /// Whether what came is acknowledged. Without a link nothing is owed, for the next `hello` says
+    /// it; and it would be due until there is one.
+    pub(super) fn owes_acks(&self, shared: &Shared) -> bool {
+        shared.config.reliable && self.live.is_some()
     }
 
     /// Tells when this peer needs the next tick.
