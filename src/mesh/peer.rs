@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::guard::Guard;
 use super::heartbeat::{Beat, Heartbeat};
 use super::outgoing::Outgoing;
+use super::pressure::Pressure;
 use super::shared::Shared;
 use super::{CloseReason, Config, Lanes, Last, Next, Output, PeerState};
 use crate::identity::{AgentId, LinkId, Session};
@@ -48,11 +49,12 @@ pub(super) struct Peer {
     pub(super) met: bool,
     /// Since when no link is up, if somebody wants to know.
     pub(super) away_since: Option<Instant>,
-    /// Whether who sends to it has to wait: from when its outbox is full until a quarter is free, or
-    /// it was away for too long to be waited for.
-    pub(super) holding_up: bool,
+    /// How full its outbox is, and so whether who sends to it has to wait.
+    pub(super) pressure: Pressure,
     /// The greatest number given out to it alone.
     pub(super) direct_assigned: u64,
+    /// What it was when this run began, or the peer was entered.
+    pub(super) direct_began: u64,
     /// Numbers refused because they were meant for others, so that none is refused twice.
     pub(super) misdirected: VecDeque<(AgentId, u64)>,
 }
@@ -115,8 +117,9 @@ impl Peer {
             outgoing: Lanes::default(),
             met: false,
             away_since: None,
-            holding_up: false,
+            pressure: Pressure::Roomy,
             direct_assigned: floor,
+            direct_began: floor,
             misdirected: VecDeque::new(),
         }
     }
