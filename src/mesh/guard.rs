@@ -15,6 +15,8 @@ pub(super) struct Guard {
     seen: Option<u64>,
     /// Accepted, and not in safe hands yet: not acknowledged, nor anything after them.
     held: VecDeque<u64>,
+    /// Whether nothing was accepted yet over the link that is up.
+    first_of_link: bool,
     /// In the hands of the program since before a restart, other than those before them.
     beyond: BTreeSet<u64>,
     /// Messages seen since the last acknowledgement, and when one is due.
@@ -48,6 +50,7 @@ impl Guard {
             accepted,
             seen: None,
             held: VecDeque::new(),
+            first_of_link: false,
             beyond: BTreeSet::new(),
             pending: 0,
             due: None,
@@ -70,13 +73,20 @@ impl Guard {
         }
     }
 
+    /// A link is up. The peer may have used any amount of numbers without one, for others under `*`
+    /// or for what it gave back: the first message over it may be any above the last.
+    pub(super) fn link_is_up(&mut self) {
+        self.first_of_link = true;
+    }
+
     /// Accepts a verified message, or says why not. The first of a session may be any.
     pub(super) fn accept(&mut self, sequence_num: u64) -> Result<(), Reason> {
         let last = match &self.accepted {
             Accepted::InOrder { last } => *last,
             Accepted::Window { greatest, .. } => *greatest,
         };
-        if last.is_some_and(|last| sequence_num > last.saturating_add(MAX_AHEAD)) {
+        let too_far = |last: u64| sequence_num > last.saturating_add(MAX_AHEAD);
+        if !self.first_of_link && last.is_some_and(too_far) {
             return Err(Reason::OutOfWindow);
         }
         match &mut self.accepted {
@@ -91,6 +101,7 @@ impl Guard {
             }
             Accepted::Window { greatest, bits } => accept_in_window(greatest, bits, sequence_num)?,
         }
+        self.first_of_link = false;
         Ok(())
     }
 
@@ -128,13 +139,12 @@ impl Guard {
         if at == 0 { self.settled() } else { None }
     }
 
-    /// Nobody says any more of what is held that it is in safe hands: all that was seen is
-    /// acknowledged.
-    pub(super) fn release_all(&mut self, now: Instant) {
-        if !self.held.is_empty() {
-            self.held.clear();
-            self.owe_ack(now);
-        }
+    /// Nobody says any more of what is held that it is in safe hands: all that was seen counts as
+    /// that. Returns whether anything was held.
+    pub(super) fn release_all(&mut self) -> bool {
+        let held = !self.held.is_empty();
+        self.held.clear();
+        held
     }
 
     /// The greatest number up to which all are seen and in safe hands.
@@ -222,7 +232,7 @@ fn place(sequence_num: u64) -> (usize, u64) {
 /// How many numbers an unreliable channel remembers (`wire.md`).
 const WINDOW: u64 = 1024;
 /// How far ahead of the last a number may be (`wire.md`).
-const MAX_AHEAD: u64 = 1 << 20;
+pub(super) const MAX_AHEAD: u64 = 1 << 20;
 /// The latest an acknowledgement goes out (`wire.md`).
 const ACK_DELAY: Duration = Duration::from_millis(10);
 /// How many messages one acknowledgement may cover at most while more come (`wire.md`).
@@ -272,6 +282,23 @@ mod tests {
                 guard.accept(*n).unwrap();
             }
             assert_eq!(guard.accept(number), expected, "{before:?} then {number}");
+        }
+    }
+
+    #[test]
+    fn the_first_over_a_new_link_may_be_any_number_above_the_last() {
+        let far = 5 + 2 * MAX_AHEAD;
+        for reliable in [true, false] {
+            let mut guard = Guard::new(reliable);
+            guard.accept(5).unwrap();
+            assert_eq!(guard.accept(far), Err(Reason::OutOfWindow));
+            guard.link_is_up();
+            assert_eq!(guard.accept(5), Err(Reason::Replayed), "sent again");
+            assert_eq!(guard.accept(far), Ok(()));
+            assert_eq!(guard.accept(far), Err(Reason::Replayed));
+            assert_eq!(guard.accept(5), Err(Reason::Replayed));
+            assert_eq!(guard.accept(2 * far), Err(Reason::OutOfWindow), "once");
+            assert_eq!(guard.accept(far + 1), Ok(()));
         }
     }
 

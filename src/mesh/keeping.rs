@@ -5,23 +5,26 @@
 //!
 //! | the peer | is sent to | at the bound |
 //! |---|---|---|
-//! | linked | at once, [`MAX_UNDER_WAY`] ahead of what it acknowledges at most | the caller waits until it has acknowledged a quarter |
-//! | away for less than [`PATIENCE`] | when it is back | the caller waits |
+//! | linked | at once, [`MAX_UNDER_WAY`] ahead of what it acknowledges at most | the caller waits until it has acknowledged a quarter; of what is for everybody not for one that is stuck |
+//! | away for less than a minute | when it is back | the caller waits |
 //! | away for longer | when it is back | the oldest are given back |
 //! | has said goodbye, or was never here | no | |
 //!
-//! On an unreliable channel nothing is kept, and only those who are linked are sent to.
+//! Who waits for how long is said in [`pressure`](super::pressure). On an unreliable channel nothing is kept, and only those who are linked are sent to.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::guard::MAX_AHEAD;
 use super::machine::Mesh;
 use super::outgoing::{Kept, Outgoing};
 use super::peer::{Peer, new_guards};
+use super::pressure::Pressure;
 use super::shared::Shared;
 use super::{
-    Assigned, GivenBack, Lanes, MAX_UNDER_WAY, OutboxLimits, Output, Remembered, SendError,
+    Assigned, CloseReason, GivenBack, Lanes, MAX_UNDER_WAY, OutboxLimits, Output, Remembered,
+    SendError,
 };
 use crate::identity::{AgentId, LinkId};
 use crate::message::Destination;
@@ -29,17 +32,19 @@ use crate::message::Destination;
 impl Mesh {
     /// Takes up what an agent of this id and session left behind, before anything else happens.
     /// `all_assigned` is the greatest number used under `*`. Numbers go on with a gap: one that
-    /// was given out and not remembered is never used twice.
+    /// was given out and not remembered is never used twice. What was kept for one that is no
+    /// neighbour any more is given back.
     pub fn remember(&mut self, all_assigned: u64, peers: Vec<Remembered>, now: Instant) {
         self.shared.all_assigned = match all_assigned {
             0 => 0,
             used => used + GAP,
         };
+        self.shared.all_began = self.shared.all_assigned;
         for remembered in peers {
-            let Some((peer, shared)) = self.entry(&remembered.peer) else {
-                continue;
-            };
-            peer.remember(remembered, shared, now);
+            match self.entry(&remembered.peer) {
+                Some((peer, shared)) => peer.remember(remembered, shared, now),
+                None => self.shared.give_remembered_back(&remembered),
+            }
         }
     }
 
@@ -52,6 +57,7 @@ impl Mesh {
         if self.shared.leaving.is_some() {
             return Err(SendError::Leaving);
         }
+        let to_all = *destination == Destination::All;
         let (to, greatest) = match destination {
             Destination::Agent(id) => {
                 let peer = self.receiver(id)?;
@@ -59,7 +65,7 @@ impl Mesh {
             }
             Destination::All => (self.members()?, self.shared.all_assigned),
         };
-        if let Some(full) = to.iter().find(|peer| peer.holds_up(now)) {
+        if let Some(full) = to.iter().find(|peer| peer.holds_up(to_all, now)) {
             let peer = full.id.clone();
             return Err(SendError::Full { peer });
         }
@@ -105,7 +111,8 @@ impl Mesh {
     ) {
         let number = assigned.sequence_num;
         if *destination == Destination::All {
-            self.shared.all_assigned = number;
+            // It may have gone on from there since this number was given out.
+            self.shared.all_assigned = self.shared.all_assigned.max(number);
         }
         for id in &assigned.to {
             if let Some(peer) = self.peers.get_mut(id) {
@@ -134,6 +141,7 @@ impl Peer {
             0 => self.direct_assigned,
             used => used + GAP,
         };
+        self.direct_began = self.direct_assigned;
         let restored = |lane: super::RememberedSent| {
             let kept = lane.kept.into_iter().map(|(number, age, bytes)| Kept {
                 number,
@@ -156,7 +164,7 @@ impl Peer {
         }
         self.met = true;
         self.away_since = Some(now);
-        self.holding_up = self.is_full(&shared.config.outbox);
+        self.fills(&shared.config.outbox, now);
         self.wake(shared);
     }
 
@@ -173,29 +181,6 @@ impl Peer {
         self.sending_link().is_some() || shared.config.reliable && is_away
     }
 
-    /// Whether who sends to it has to wait.
-    fn holds_up(&self, now: Instant) -> bool {
-        self.holding_up && !self.is_long_away(now)
-    }
-
-    fn is_full(&self, limits: &OutboxLimits) -> bool {
-        let Lanes { direct, all } = &self.outgoing;
-        direct.len() + all.len() >= limits.messages || direct.bytes() + all.bytes() >= limits.bytes
-    }
-
-    /// Whether a quarter is free: who waits is woken for that and not for every acknowledgement.
-    fn has_room_again(&self, limits: &OutboxLimits) -> bool {
-        let Lanes { direct, all } = &self.outgoing;
-        let (messages, bytes) = (direct.len() + all.len(), direct.bytes() + all.bytes());
-        messages + (limits.messages / 4).max(1) <= limits.messages
-            && bytes + limits.bytes / 4 <= limits.bytes
-    }
-
-    fn is_long_away(&self, now: Instant) -> bool {
-        let since = self.away_since.filter(|_| self.live.is_none());
-        since.is_some_and(|since| now.duration_since(since) >= PATIENCE)
-    }
-
     fn send(
         &mut self,
         destination: &Destination,
@@ -207,29 +192,93 @@ impl Peer {
         if self.live.is_none() {
             self.away_since.get_or_insert(now);
         }
+        let limits = shared.config.outbox;
+        let to_all = *destination == Destination::All;
+        let gives_way = self.is_long_away(now) || to_all && self.pressure == Pressure::Stuck;
         // Of one that has just come back there may be more by one than the bound.
-        while self.is_long_away(now)
-            && self.is_full(&shared.config.outbox)
-            && self.give_oldest_back(GivenBack::Full, shared)
-        {}
+        while gives_way && self.is_full(&limits) && self.give_waiting_back(shared) {}
+        // All that is kept is under way, and may yet come.
+        let no_room = gives_way && self.is_full(&limits);
         let lane = match destination {
             Destination::All => &mut self.outgoing.all,
             Destination::Agent(_) => {
-                self.direct_assigned = number;
+                self.direct_assigned = self.direct_assigned.max(number);
                 &mut self.outgoing.direct
             }
         };
-        if shared.config.reliable {
-            lane.keep(number, bytes.clone(), now);
-            self.hand_over(shared);
-        } else {
+        if !shared.config.reliable {
             lane.pass(number);
             if let Some(link) = self.sending_link() {
                 self.transmit(link, destination.clone(), number, bytes.clone(), shared);
             }
+        } else if lane.is_used(number) {
+            let why = GivenBack::Superseded;
+            self.tell_given_back(destination, (number, number), why, shared);
+        } else if no_room {
+            self.tell_given_back(destination, (number, number), GivenBack::Full, shared);
+        } else {
+            lane.keep(number, bytes.clone(), now);
+            self.hand_over(shared);
         }
-        self.holding_up |= self.is_full(&shared.config.outbox);
+        self.fills(&limits, now);
         self.wake(shared);
+    }
+
+    /// The peer has acknowledged all up to this one, and that is news.
+    pub(super) fn is_acked(
+        &mut self,
+        destination: Destination,
+        up_to: u64,
+        shared: &mut Shared,
+        now: Instant,
+    ) {
+        let peer = self.id.clone();
+        shared.emit(Output::Acked {
+            peer,
+            destination,
+            up_to,
+        });
+        self.takes(shared, now);
+    }
+
+    /// The peer says that it has seen all up to `up_to`. Whether that is more than this run had
+    /// under way: an earlier run of a durable agent has got further than its disk remembers. Then
+    /// numbers go on from there, and what has one before it is given back, since the peer takes it
+    /// for a message that it has. No further than a receiver lets numbers jump: a peer must not
+    /// use up those of others.
+    pub(super) fn catch_up(
+        &mut self,
+        destination: &Destination,
+        up_to: u64,
+        shared: &mut Shared,
+    ) -> bool {
+        let to_all = *destination == Destination::All;
+        let began = match to_all {
+            true => shared.all_began,
+            false => self.direct_began,
+        };
+        let may_be = shared.config.durable && up_to < began.saturating_add(MAX_AHEAD);
+        let lane = outgoing(self, destination).filter(|lane| may_be && lane.is_behind(up_to));
+        let Some(lane) = lane else {
+            return false;
+        };
+        let (acked, lost) = lane.overtaken(up_to);
+        if let Some(up_to) = acked {
+            shared.emit(Output::Acked {
+                peer: self.id.clone(),
+                destination: destination.clone(),
+                up_to,
+            });
+        }
+        if let Some(lost) = lost {
+            self.tell_given_back(destination, lost, GivenBack::Superseded, shared);
+        }
+        let assigned = match to_all {
+            true => &mut shared.all_assigned,
+            false => &mut self.direct_assigned,
+        };
+        *assigned = up_to.max(*assigned);
+        true
     }
 
     /// Some messages are settled, or a link is up: others are handed over in their place, and who
@@ -246,21 +295,28 @@ impl Peer {
             return;
         };
         loop {
-            let Lanes { direct, all } = &mut self.outgoing;
+            let Lanes { direct, all } = &self.outgoing;
             if direct.under_way() + all.under_way() >= MAX_UNDER_WAY {
                 return;
             }
-            let to_all = match (direct.waiting(), all.waiting()) {
-                (Some(one), Some(other)) => other.since < one.since,
-                (one, _) => one.is_none(),
-            };
-            let (lane, destination) = match to_all {
-                true => (all, Destination::All),
-                false => (direct, Destination::Agent(self.id.clone())),
-            };
+            let (lane, destination) = self.next_waiting();
+            if lane.is_out_of_reach() {
+                // Once what went before is settled, so that this is the first over the new link.
+                if lane.under_way() == 0 {
+                    self.start_over(shared);
+                }
+                return;
+            }
             let Some(kept) = lane.hand_over() else { return };
             self.transmit(link, destination, kept.number, kept.bytes, shared);
         }
+    }
+
+    /// What comes next would be refused over this link: another takes its place.
+    fn start_over(&mut self, shared: &mut Shared) {
+        self.down(CloseReason::Replaced, shared);
+        self.retry_at = Some(shared.origin);
+        shared.wake(shared.origin);
     }
 
     fn transmit(
@@ -288,34 +344,14 @@ impl Peer {
             oldest.is_some_and(|since| now.duration_since(since) >= keep)
         };
         while too_old(self) && self.give_oldest_back(GivenBack::Expired, shared) {}
-        if self.holding_up && self.live.is_none() {
-            self.away_since.get_or_insert(now);
-        }
-        if self.holding_up && self.is_long_away(now) {
-            self.holding_up = false;
-            let peer = self.id.clone();
-            shared.emit(Output::Room { peer });
-        }
         self.go_on(shared);
-    }
-
-    /// Says that there is room again, if there was none.
-    fn tell_of_room(&mut self, shared: &mut Shared) {
-        if self.holding_up && self.has_room_again(&shared.config.outbox) {
-            self.holding_up = false;
-            let peer = self.id.clone();
-            shared.emit(Output::Room { peer });
-        }
+        self.tend_pressure(shared, now);
     }
 
     /// When [`tend_outbox`](Self::tend_outbox) has something to do.
     pub(super) fn outbox_due(&self, limits: &OutboxLimits) -> Option<Instant> {
         let expires = self.oldest().map(|since| since + limits.keep);
-        let away = self
-            .away_since
-            .filter(|_| self.holding_up && self.live.is_none());
-        let patience = away.map(|since| since + PATIENCE);
-        expires.into_iter().chain(patience).min()
+        expires.into_iter().chain(self.pressure_due()).min()
     }
 
     /// Gives everything back.
@@ -326,6 +362,29 @@ impl Peer {
     fn oldest(&self) -> Option<Instant> {
         let Lanes { direct, all } = &self.outgoing;
         direct.oldest().into_iter().chain(all.oldest()).min()
+    }
+
+    /// Gives the oldest one that waits back, for want of room. Whether there was one.
+    fn give_waiting_back(&mut self, shared: &mut Shared) -> bool {
+        let (lane, destination) = self.next_waiting();
+        let Some(number) = lane.take_waiting() else {
+            return false;
+        };
+        self.tell_given_back(&destination, (number, number), GivenBack::Full, shared);
+        true
+    }
+
+    /// The lane whose turn it is, in the order in which messages were accepted.
+    fn next_waiting(&mut self) -> (&mut Outgoing, Destination) {
+        let Lanes { direct, all } = &mut self.outgoing;
+        let to_all = match (direct.waiting(), all.waiting()) {
+            (Some(one), Some(other)) => other.since < one.since,
+            (one, _) => one.is_none(),
+        };
+        match to_all {
+            true => (all, Destination::All),
+            false => (direct, Destination::Agent(self.id.clone())),
+        }
     }
 
     /// Whether there was one.
@@ -363,6 +422,26 @@ impl Peer {
     }
 }
 
+impl Shared {
+    /// Gives back what an earlier run kept for one that this one has nothing to do with.
+    fn give_remembered_back(&mut self, remembered: &Remembered) {
+        let Lanes { direct, all } = &remembered.sent;
+        let to_it = Destination::Agent(remembered.peer.clone());
+        for (lane, destination) in [(direct, to_it), (all, Destination::All)] {
+            let (Some((from, ..)), Some((to, ..))) = (lane.kept.first(), lane.kept.last()) else {
+                continue;
+            };
+            self.emit(Output::Undelivered {
+                peer: remembered.peer.clone(),
+                destination,
+                from: *from,
+                to: *to,
+                why: GivenBack::NoNeighbour,
+            });
+        }
+    }
+}
+
 /// What is meant for `peer` under `destination`, if that is one of its two.
 pub(super) fn outgoing<'a>(
     peer: &'a mut Peer,
@@ -375,9 +454,6 @@ pub(super) fn outgoing<'a>(
     }
 }
 
-/// How long those who send to a peer wait for it when its outbox is full and it is away: a peer
-/// that restarts, or changes its network, is back by then; for one that is gone nobody waits.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// Numbers left out after a restart: more than a crash between giving a number out and keeping the
 /// message can leave behind, which is one for each thread.
 const GAP: u64 = 64;

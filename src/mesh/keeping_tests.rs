@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::tests::{Bench, FIRST, SECOND, config, id, link, session, to, transmitted, wall};
+use super::tests::{
+    Bench, FIRST, SECOND, ask, closed, config, id, link, session, to, transmitted, wall,
+};
 use super::*;
 use crate::message::Reason;
 
@@ -319,6 +321,56 @@ fn no_more_is_under_way_than_may_be_and_what_waits_follows_in_order() {
     let open = all.iter().filter(is_open).take(MAX_UNDER_WAY);
     assert!(again.iter().eq(open));
     assert_eq!(again.len(), MAX_UNDER_WAY);
+}
+
+#[test]
+fn what_is_too_old_and_under_way_keeps_its_place_there() {
+    let mut bench = Bench::of(Config {
+        outbox: OutboxLimits {
+            keep: 60 * SECOND,
+            ..OutboxLimits::default()
+        },
+        ..config(true)
+    });
+    bench.up(5, 1);
+    for _ in 0..MAX_UNDER_WAY + 50 {
+        bench.sends("a");
+    }
+    let sent = transmitted(&bench.outputs(), 1).len();
+    assert_eq!(sent, MAX_UNDER_WAY);
+    let expired = given_back(&bench.answers("a", 61 * SECOND));
+    assert_eq!(expired.len(), MAX_UNDER_WAY + 50);
+    let next = bench.sends("a").sequence_num;
+    assert_eq!(
+        transmitted(&bench.outputs(), 1),
+        [""; 0],
+        "all may yet come"
+    );
+    bench.mesh.ack(link(1), session(1), &to("a"), 1, bench.now);
+    let sent = transmitted(&bench.outputs(), 1);
+    assert_eq!(sent, [format!("a {next}")]);
+}
+
+#[test]
+fn what_would_be_refused_over_this_link_goes_over_another_one() {
+    let mut bench = Bench::new(true);
+    bench.seen("a", 5);
+    bench.up(5, 1);
+    bench.sends("*");
+    let far = Assigned {
+        sequence_num: 2 + (1 << 20),
+        to: vec![id("a")],
+    };
+    let bytes = Bytes::from("* far");
+    bench.mesh.sent(&to("*"), &far, &bytes, bench.now);
+    assert_eq!(transmitted(&bench.outputs(), 1), ["* 1"]);
+    bench.mesh.ack(link(1), session(1), &to("*"), 1, bench.now);
+    let outputs = bench.outputs();
+    assert!(outputs.contains(&closed(link(1), CloseReason::Replaced)));
+    assert!(bench.wait(SECOND).contains(&ask()), "another is made");
+    bench.offer("a", 5, 2).unwrap();
+    let outputs = bench.greet("a", 5, link(2), Lanes { direct: 1, all: 2 });
+    assert_eq!(transmitted(&outputs, 2), ["* far"]);
 }
 
 #[test]

@@ -36,14 +36,17 @@ impl Default for OutboxLimits {
 pub enum GivenBack {
     /// The peer did not come back within [`OutboxLimits::keep`].
     Expired,
-    /// The peer is away, and there is no room for all that is meant for it.
+    /// The peer is away, or takes nothing, and there is no room for all that is meant for it.
     Full,
     /// It is larger than the peer takes.
     TooLarge,
     /// This agent left before it was acknowledged.
     Left,
-    /// It belongs to a session of this agent that a later one has taken the place of.
+    /// It belongs to a session of this agent that a later one has taken the place of, or has a
+    /// number under which the peer has another one of an earlier run.
     Superseded,
+    /// It was kept by an earlier run for an agent that this one is not to be linked with.
+    NoNeighbour,
 }
 
 impl GivenBack {
@@ -55,6 +58,7 @@ impl GivenBack {
             Self::TooLarge => "too-large",
             Self::Left => "left",
             Self::Superseded => "superseded",
+            Self::NoNeighbour => "no-neighbour",
         }
     }
 }

@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::heartbeat::Heartbeat;
+use super::keeping::outgoing;
 use super::peer::{Live, Making, Peer, Step, new_guards};
 use super::shared::Shared;
 use super::{CloseReason, HelloError, Lanes, Last, Next, Output};
@@ -231,7 +232,9 @@ impl Peer {
         // A goodbye that was read late was that of an earlier process, in the same session.
         self.departed = None;
         self.away_since = None;
-        self.resume(next, shared);
+        self.guards.direct.link_is_up();
+        self.guards.all.link_is_up();
+        self.resume(next, shared, now);
         shared.emit(Output::PeerUp {
             peer: self.id.clone(),
             link,
@@ -241,22 +244,20 @@ impl Peer {
     }
 
     /// Settles what was sent over earlier links.
-    fn resume(&mut self, next: Next, shared: &mut Shared) {
+    fn resume(&mut self, next: Next, shared: &mut Shared, now: Instant) {
         if !shared.config.reliable {
             return;
         }
-        let direct = self.outgoing.direct.resume(next.direct);
-        let all = self.outgoing.all.resume(next.all);
-        for (acked, destination) in [
-            (direct, Destination::Agent(self.id.clone())),
-            (all, Destination::All),
+        for (next, destination) in [
+            (next.direct, Destination::Agent(self.id.clone())),
+            (next.all, Destination::All),
         ] {
+            if self.catch_up(&destination, next.saturating_sub(1), shared) {
+                continue;
+            }
+            let acked = outgoing(self, &destination).and_then(|lane| lane.resume(next));
             if let Some(up_to) = acked {
-                shared.emit(Output::Acked {
-                    peer: self.id.clone(),
-                    destination,
-                    up_to,
-                });
+                self.is_acked(destination, up_to, shared, now);
             }
         }
     }
@@ -326,10 +327,10 @@ impl Peer {
         self.guards.all.take_ack();
         self.outgoing.direct.link_lost();
         self.outgoing.all.link_lost();
-        if self.holding_up {
+        if self.is_waited_for() {
             shared.wake(shared.origin); // those who wait wait for it to come back now
         }
-        if self.holding_up && !self.is_member(shared) {
+        if self.is_waited_for() && !self.is_member(shared) {
             // Nothing more is for it.
             let peer = self.id.clone();
             shared.emit(Output::Room { peer });

@@ -200,12 +200,11 @@ impl Mesh {
         self.shared.due()
     }
 
-    /// Does what is due at `now`.
+    /// Does what is due at `now`. Then nothing is due before a later time.
     pub fn tick(&mut self, now: Instant) {
         if self.shared.due().is_none_or(|due| now < due) {
             return;
         }
-        self.shared.clear_due();
         let over = self.shared.leaving.is_some_and(|at| now >= at);
         for peer in self.peers.values_mut() {
             if over {
@@ -214,6 +213,11 @@ impl Mesh {
             peer.tick(&mut self.shared, now);
         }
         self.next_in_line(now);
+        // Counted anew once all is done, so that nothing that was due stays due.
+        self.shared.clear_due();
+        for peer in self.peers.values() {
+            peer.wake(&mut self.shared);
+        }
         if let Some(at) = self.shared.leaving.filter(|_| !over) {
             self.shared.wake(at);
         }

@@ -228,6 +228,36 @@ fn the_guard_outlives_the_link_but_not_the_session() {
 }
 
 #[test]
+fn who_comes_back_after_many_numbers_that_were_not_for_it_takes_the_next() {
+    let mut bench = Bench::new(true);
+    bench.up(5, 1);
+    let source = id("a");
+    let header = |destination, sequence_num| Header {
+        source: &source,
+        session: session(5),
+        destination,
+        sequence_num,
+        timestamp: wall(0),
+    };
+    let far = 8 + (1 << 20);
+    let lanes = [to("m"), to("*")];
+    for destination in &lanes {
+        assert_eq!(bench.accept(1, &header(destination, 7)), Ok(()));
+        let refused = bench.accept(1, &header(destination, far));
+        assert_eq!(refused, Err(Reason::OutOfWindow));
+    }
+    bench.mesh.link_closed(link(1), bench.now);
+    bench.up(5, 2);
+    for destination in &lanes {
+        let again = bench.accept(2, &header(destination, 7));
+        assert_eq!(again, Err(Reason::Replayed));
+        assert_eq!(bench.accept(2, &header(destination, far)), Ok(()));
+        let again = bench.accept(2, &header(destination, far));
+        assert_eq!(again, Err(Reason::Replayed));
+    }
+}
+
+#[test]
 fn a_message_of_a_newer_session_ends_the_link_of_the_older() {
     let mut bench = Bench::new(true);
     bench.up(5, 1);

@@ -139,7 +139,7 @@ impl Mesh {
         session: Session,
         destination: &Destination,
         up_to: u64,
-        _now: Instant,
+        now: Instant,
     ) {
         let Some((peer, shared)) = self.of_live_link(link) else {
             return;
@@ -147,12 +147,10 @@ impl Mesh {
         if session != shared.config.session || !shared.config.reliable {
             return;
         }
-        if outgoing(peer, destination).is_some_and(|sent| sent.ack(up_to)) {
-            shared.emit(Output::Acked {
-                peer: peer.id.clone(),
-                destination: destination.clone(),
-                up_to,
-            });
+        if peer.catch_up(destination, up_to, shared) {
+            peer.go_on(shared);
+        } else if outgoing(peer, destination).is_some_and(|sent| sent.ack(up_to)) {
+            peer.is_acked(destination.clone(), up_to, shared, now);
             peer.go_on(shared);
         }
     }
@@ -166,7 +164,7 @@ impl Mesh {
         destination: &Destination,
         sequence_num: u64,
         reason: Reason,
-        _now: Instant,
+        now: Instant,
     ) {
         let Some((peer, shared)) = self.of_live_link(link) else {
             return;
@@ -174,6 +172,7 @@ impl Mesh {
         let mine = session == shared.config.session
             && outgoing(peer, destination).is_some_and(|sent| sent.refuse(sequence_num));
         if mine {
+            peer.takes(shared, now);
             peer.go_on(shared);
             shared.emit(Output::RefusedByPeer {
                 peer: peer.id.clone(),
@@ -219,7 +218,7 @@ fn note(peer: &mut Peer, lane: Lane, sequence_num: u64, shared: &mut Shared, now
 }
 
 fn owe_ack(peer: &mut Peer, lane: Lane, shared: &mut Shared, now: Instant) {
-    if !shared.config.reliable || peer.live.is_none() {
+    if !peer.owes_acks(shared) {
         return;
     }
     let due = guard_of(peer, lane).owe_ack(now);

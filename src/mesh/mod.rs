@@ -37,6 +37,9 @@ mod outgoing;
 mod parting;
 mod peer;
 mod presence;
+mod pressure;
+#[cfg(test)]
+mod restart_tests;
 mod shared;
 #[cfg(test)]
 mod tests;

@@ -85,8 +85,8 @@ const PARTING: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{Bench, FIRST, SECOND, closed, dialled, id, link, session};
-    use super::super::{Output, PeerState, SendError};
+    use super::super::tests::{Bench, FIRST, SECOND, closed, dialled, id, link, session, to, wall};
+    use super::super::{Header, Output, PeerState, SendError};
     use super::*;
 
     fn asked(outputs: &[Output]) -> bool {
@@ -138,6 +138,33 @@ mod tests {
         assert!(bench.mesh.connect(&id("a"), bench.now));
         assert!(asked(&bench.outputs()));
         bench.up(5, 2);
+    }
+
+    #[test]
+    fn without_a_link_nothing_is_owed_and_the_next_hello_says_what_came() {
+        let mut bench = Bench::new(true);
+        bench.seen("a", 5);
+        bench.up(5, 1);
+        let header = Header {
+            source: &id("a"),
+            session: session(5),
+            destination: &to("m"),
+            sequence_num: 1,
+            timestamp: wall(0),
+        };
+        let now = bench.now;
+        let held = bench.mesh.accept(link(1), &header, true, now, wall(0));
+        assert_eq!(held, Ok(()));
+        bench.mesh.link_closed(link(1), bench.now);
+        assert_eq!(bench.mesh.part(&id("a"), bench.now), None, "no link is up");
+        bench.wait(60 * SECOND);
+        assert_eq!(bench.mesh.timeout(), None, "nothing is due without it");
+        bench.offer("a", 5, 2).unwrap();
+        let hello = Output::SendHello {
+            link: link(2),
+            next: Lanes { direct: 2, all: 1 },
+        };
+        assert!(bench.greet("a", 5, link(2), FIRST).contains(&hello));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::guard::Guard;
 use super::heartbeat::{Beat, Heartbeat};
 use super::outgoing::Outgoing;
+use super::pressure::Pressure;
 use super::shared::Shared;
 use super::{CloseReason, Config, Lanes, Last, Next, Output, PeerState};
 use crate::identity::{AgentId, LinkId, Session};
@@ -48,11 +49,12 @@ pub(super) struct Peer {
     pub(super) met: bool,
     /// Since when no link is up, if somebody wants to know.
     pub(super) away_since: Option<Instant>,
-    /// Whether who sends to it has to wait: from when its outbox is full until a quarter is free, or
-    /// it was away for too long to be waited for.
-    pub(super) holding_up: bool,
+    /// How full its outbox is, and so whether who sends to it has to wait.
+    pub(super) pressure: Pressure,
     /// The greatest number given out to it alone.
     pub(super) direct_assigned: u64,
+    /// What it was when this run began, or the peer was entered.
+    pub(super) direct_began: u64,
     /// Numbers refused because they were meant for others, so that none is refused twice.
     pub(super) misdirected: VecDeque<(AgentId, u64)>,
 }
@@ -115,8 +117,9 @@ impl Peer {
             outgoing: Lanes::default(),
             met: false,
             away_since: None,
-            holding_up: false,
+            pressure: Pressure::Roomy,
             direct_assigned: floor,
+            direct_began: floor,
             misdirected: VecDeque::new(),
         }
     }
@@ -135,7 +138,6 @@ impl Peer {
             self.retry(shared, now);
         }
         self.attempt_if_due(shared, now);
-        self.wake(shared);
     }
 
     fn beat(&mut self, shared: &mut Shared, now: Instant) {
@@ -190,10 +192,20 @@ impl Peer {
     /// program, as what was acknowledged at once is: sent again, it would come to it twice.
     pub(super) fn send_last_acks(&mut self, shared: &mut Shared, now: Instant) {
         if !shared.config.durable {
-            self.guards.direct.release_all(now);
-            self.guards.all.release_all(now);
+            let owes = self.owes_acks(shared);
+            for guard in [&mut self.guards.direct, &mut self.guards.all] {
+                if guard.release_all() && owes {
+                    guard.owe_ack(now);
+                }
+            }
         }
         self.send_acks(None, shared);
+    }
+
+    /// Whether what came is acknowledged. Without a link nothing is owed, for the next `hello` says
+    /// it; and it would be due until there is one.
+    pub(super) fn owes_acks(&self, shared: &Shared) -> bool {
+        shared.config.reliable && self.live.is_some()
     }
 
     /// Tells when this peer needs the next tick.

@@ -21,6 +21,8 @@ pub(super) struct Shared {
     pub(super) cut_off: bool,
     /// The greatest number given out to `*`.
     pub(super) all_assigned: u64,
+    /// What it was when this run began.
+    pub(super) all_began: u64,
     /// Links being made, and peers that wait for it.
     pub(super) line: Line,
     outputs: VecDeque<Output>,
@@ -42,6 +44,7 @@ impl Shared {
             leaving: None,
             cut_off: false,
             all_assigned: 0,
+            all_began: 0,
             outputs: VecDeque::new(),
             links: BTreeMap::new(),
             links_made: 0,

@@ -65,6 +65,8 @@ impl Bench {
         while let Some(due) = self.mesh.timeout().filter(|due| *due <= end) {
             self.now = self.now.max(due);
             self.mesh.tick(self.now);
+            let next = self.mesh.timeout();
+            assert!(next.is_none_or(|next| next > self.now), "due for ever");
             outputs.extend(self.outputs());
         }
         self.now = end;
@@ -79,6 +81,8 @@ impl Bench {
             let due = self.mesh.timeout().filter(|due| *due <= end);
             self.now = due.map_or(end, |due| due.max(self.now));
             self.mesh.tick(self.now);
+            let next = self.mesh.timeout();
+            assert!(next.is_none_or(|next| next > self.now), "due for ever");
             let link = self.link_of(peer);
             for output in self.outputs() {
                 match output {

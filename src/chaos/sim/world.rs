@@ -387,6 +387,11 @@ impl World {
             self.exit(agent);
         } else if node.mesh.timeout().is_some_and(|due| due <= at) {
             node.mesh.tick(at);
+            // Otherwise the loop of an agent would never sleep.
+            let next = node.mesh.timeout();
+            self.laws.must(next.is_none_or(|next| next > at), || {
+                format!("{agent} has done what is due, and the same is due again")
+            });
             self.drain(agent);
         }
     }
