@@ -29,6 +29,7 @@ mod scenario;
 pub mod sim;
 mod stage;
 mod strike;
+mod tell;
 
 pub use conditions::{Conditions, RUNGS, Rung};
 pub use ledger::{Ledger, Sums};

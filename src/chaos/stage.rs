@@ -18,10 +18,9 @@ use super::conditions::Conditions;
 use super::heal::Healing;
 use super::ledger::Ledger;
 use super::place::Place;
-use super::process::{Heard, Process, Unwritten, Who};
+use super::process::{Heard, Process, Who};
 use super::record::Record;
 use super::run::{ChaosError, Options};
-use super::said::Order;
 use super::scenario::Scenario;
 use crate::bench::Latencies;
 use crate::identity::AgentId;
@@ -63,7 +62,7 @@ pub(super) struct Stage<'a> {
     pub(super) round_trips: Latencies,
     pub(super) struck: u64,
     /// How often conditions were told.
-    turn: u64,
+    pub(super) turn: u64,
     /// What must not be, as it was seen.
     pub(super) failures: Vec<String>,
     /// All processes are to end.
@@ -403,51 +402,6 @@ impl<'a> Stage<'a> {
             "told to leave, {name} {how}: see {}",
             log.display()
         ));
-    }
-
-    // What they are told.
-
-    /// Writes an order; none is held up by drafts.
-    pub(super) fn order(&mut self, agent: usize, order: &Order) {
-        let Some(process) = &mut self.agents[agent].process else {
-            return; // One that starts is told how its paths are.
-        };
-        if process.write(order.line()) == Err(Unwritten::Full) {
-            let id = &self.agents[agent].id;
-            self.fail(format!("{id} reads nothing: an order to it is lost"));
-        }
-    }
-
-    /// Tells an agent how its paths are, where that has changed.
-    pub(super) fn tell_conditions(&mut self, agent: usize) {
-        let peers: Vec<_> = self.lanes.iter().filter(|lane| lane.0 == agent).collect();
-        let peers: Vec<_> = peers.into_iter().map(|lane| lane.1).collect();
-        for peer in peers {
-            let path = self.path(agent, peer);
-            let told = self.agents[agent].told.insert(peer, path);
-            if told.unwrap_or_default() == path {
-                continue;
-            }
-            self.turn += 1;
-            let order = Order::Conditions {
-                peer: self.agents[peer].id.clone(),
-                path: (!path.are_calm()).then_some(path),
-                // Each path has its own luck, and it changes with what befalls it.
-                seed: self.options.seed
-                    ^ ((agent as u64) << 32)
-                    ^ ((peer as u64) << 16)
-                    ^ self.turn,
-            };
-            self.order(agent, &order);
-        }
-    }
-
-    /// How the path from an agent to a peer is, faults and all.
-    fn path(&self, from: usize, to: usize) -> Conditions {
-        let (a, b) = (&self.agents[from].id, &self.agents[to].id);
-        let calm = self.rung.unwrap_or_else(|| self.scenario.conditions(a, b));
-        let under_way = self.records.iter().filter(|record| record.is_under_way());
-        under_way.fold(calm, |path, record| record.fault.what.applied(path, a, b))
     }
 }
 
