@@ -217,6 +217,13 @@ impl<K: Ord + Clone> Ledger<K> {
             .collect()
     }
 
+    /// The pairs of whose messages none arrived, and how many were offered of each.
+    pub fn silent(&self) -> impl Iterator<Item = (&K, u64)> {
+        let lanes = self.lanes.iter();
+        let lanes = lanes.filter(|(_, lane)| lane.offered > 0 && lane.sums.delivered == 0);
+        lanes.map(|(key, lane)| (key, lane.offered))
+    }
+
     fn count(&self, wanted: State) -> u64 {
         let is_wanted = |state: &&State| **state == wanted;
         self.sums_of(|lane| lane.open.values().filter(is_wanted).count() as u64)

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::ledger::Sums;
+use super::run::FORMING;
 use super::scenario::{Expect, Kind};
 use crate::bench::Percentiles;
 use crate::identity::AgentId;
@@ -224,6 +225,19 @@ impl Report {
                 failures.push(format!(
                     "{} of {} links came up on the rung {}",
                     row.links.up, row.links.expected, row.rung
+                ));
+            }
+            if row.setup_ms.is_none() {
+                failures.push(format!(
+                    "not all links were up at one time within {} s on the rung {}",
+                    FORMING.as_secs(),
+                    row.rung
+                ));
+            }
+            if row.rtt_us.count == 0 {
+                failures.push(format!(
+                    "no request was answered on the rung {}: nothing was shown",
+                    row.rung
                 ));
             }
         }

@@ -2,7 +2,7 @@
 //!
 //! The runner is the program at every agent's pipes: it offers numbered drafts, reads receipts and
 //! messages, and keeps the ledger of them. Nothing in here waits for a process but for the end of one
-//! that was killed.
+//! that was killed, or whose output has ended.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -49,9 +49,13 @@ pub(super) struct Stage<'a> {
     pub(super) up: BTreeSet<Lane>,
     /// How often each end of a link has said that it is down, or was killed.
     pub(super) downs: BTreeMap<Lane, u64>,
-    /// The agents that are registered, as far as was heard.
+    /// The agents that say that they are registered,
     pub(super) registered: BTreeSet<usize>,
+    /// and those of whom the server says so. It may let go of one that is stopped, and does not know.
+    pub(super) listed: BTreeSet<usize>,
     pub(super) ledger: Ledger<Lane>,
+    /// When messages were offered that have not arrived, by the clock of this host.
+    pub(super) offered_ms: BTreeMap<(Lane, u64), i64>,
     pub(super) healing: Healing,
     pub(super) records: Vec<Record>,
     /// What every path is like instead of what the scenario says.
@@ -122,11 +126,7 @@ impl<'a> Stage<'a> {
         folder: PathBuf,
         rung: Option<Conditions>,
     ) -> Result<Self, ChaosError> {
-        let place = Place::prepare(&folder, &scenario.swarm);
-        let place = place.map_err(|source| ChaosError::Folder {
-            path: folder,
-            source,
-        })?;
+        let place = Place::prepare(&folder, &scenario.swarm)?;
         let ids = scenario.swarm.ids();
         let index = |id: &AgentId| ids.iter().position(|other| other == id);
         let lanes = scenario.lanes();
@@ -147,7 +147,9 @@ impl<'a> Stage<'a> {
             up: BTreeSet::new(),
             downs: BTreeMap::new(),
             registered: BTreeSet::new(),
+            listed: BTreeSet::new(),
             ledger: Ledger::new(),
+            offered_ms: BTreeMap::new(),
             healing: Healing::default(),
             records: Vec::new(),
             rung,
@@ -204,17 +206,23 @@ impl<'a> Stage<'a> {
         self.lanes.iter().filter(both).count()
     }
 
-    /// How many links went down. Each has two ends that say so, if it was up at both, in any order: the
-    /// first one may have said that the next one is up before the other says that this one is down.
+    /// How many links went down: those of which one end, or both, had said that they are up. Both say
+    /// that it is down in any order: the first one may have said that the next one is up before the
+    /// other says that this one is down. So of each pair the end that had more of them counts.
     pub(super) fn links_down(&self) -> u64 {
         let at = |lane: Lane| self.downs.get(&lane).copied().unwrap_or(0);
         let links = self.lanes.iter().filter(|lane| lane.0 < lane.1);
         links.map(|(a, b)| at((*a, *b)).max(at((*b, *a)))).sum()
     }
 
-    /// Whether every agent is registered at the server.
-    pub(super) fn is_registered(&self) -> bool {
-        self.registered.len() == self.agents.len()
+    /// Whether an agent is registered at the server, as both say.
+    pub(super) fn has_registered(&self, agent: usize) -> bool {
+        self.registered.contains(&agent) && self.listed.contains(&agent)
+    }
+
+    /// Whether every agent is.
+    pub(super) fn are_registered(&self) -> bool {
+        (0..self.agents.len()).all(|agent| self.has_registered(agent))
     }
 
     /// Something is as it must not be.
@@ -351,6 +359,7 @@ impl<'a> Stage<'a> {
         self.server = None;
         self.server_since = None;
         self.registered.clear();
+        self.listed.clear();
     }
 
     fn command(&self, verb: &str) -> Command {
@@ -429,7 +438,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// For a process to leave; then it is killed.
 const LEAVING: Duration = Duration::from_secs(20);
 /// For the end of a process whose output has ended.
-const REAPED: Duration = Duration::from_secs(5);
+pub(super) const REAPED: Duration = Duration::from_secs(5);
 /// Failures that are told.
 const FAILURES: usize = 100;
 /// Often enough to see a trend in a minute, seldom enough to cost nothing.

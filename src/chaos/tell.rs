@@ -3,6 +3,7 @@
 use super::conditions::Conditions;
 use super::process::Unwritten;
 use super::said::Order;
+use super::scenario::Kind;
 use super::stage::Stage;
 
 impl Stage<'_> {
@@ -28,14 +29,22 @@ impl Stage<'_> {
                 continue;
             }
             self.turn += 1;
+            // Each path has its own luck, and it changes with what befalls it.
+            let seed = self.options.seed
+                ^ ((agent as u64) << 32)
+                ^ ((peer as u64) << 16)
+                ^ self.turn;
+            let (a, b) = (&self.agents[agent].id, &self.agents[peer].id);
+            for record in self.records.iter_mut().filter(|r| r.is_under_way()) {
+                let what = &record.fault.what;
+                if what.kind() == Kind::Conditions && what.touches(a, b) {
+                    record.seeds.insert(seed);
+                }
+            }
             let order = Order::Conditions {
-                peer: self.agents[peer].id.clone(),
+                peer: b.clone(),
                 path: (!path.are_calm()).then_some(path),
-                // Each path has its own luck, and it changes with what befalls it.
-                seed: self.options.seed
-                    ^ ((agent as u64) << 32)
-                    ^ ((peer as u64) << 16)
-                    ^ self.turn,
+                seed,
             };
             self.order(agent, &order);
         }
