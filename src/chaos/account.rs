@@ -195,5 +195,7 @@ mod tests {
         for allowed in [Some(2), None] {
             assert!(losses(&ledger, allowed, names).is_empty());
         }
+        let silent = "none of 2 messages offered from bob to ann was delivered";
+        assert_eq!(silences(&ledger, names), [silent]);
     }
 }

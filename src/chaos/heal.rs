@@ -18,10 +18,7 @@ pub(super) enum Part {
     /// An agent's registration at the signaling server.
     Registration(usize),
     /// An agent's paths, which this fault gave conditions: each fault has its own.
-    Paths {
-        fault: usize,
-        agent: usize,
-    },
+    Paths { fault: usize, agent: usize },
 }
 
 /// The faults of a run.
@@ -104,12 +101,7 @@ impl Healing {
 
     /// A part is seen to work: whether that shows it of a fault that has ended, given the first number
     /// that was offered after its end.
-    pub(super) fn works(
-        &mut self,
-        part: &Part,
-        at: Duration,
-        shows: impl Fn(usize, u64) -> bool,
-    ) {
+    pub(super) fn works(&mut self, part: &Part, at: Duration, shows: impl Fn(usize, u64) -> bool) {
         for (fault, wound) in &mut self.faults {
             if let Some(Some(wait)) = wound.open.get(part)
                 && shows(*fault, wait.first)
@@ -201,7 +193,8 @@ mod tests {
     }
 
     #[test]
-    fn the_clock_of_a_pair_stands_still_while_another_fault_strikes_it_and_goes_on_where_it_stood() {
+    fn the_clock_of_a_pair_stands_still_while_another_fault_strikes_it_and_goes_on_where_it_stood()
+    {
         let mut healing = Healing::default();
         healing.begin(0, s(0), [A]);
         healing.end(0, s(2), |_| 1);

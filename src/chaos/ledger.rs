@@ -320,6 +320,18 @@ mod tests {
     }
 
     #[test]
+    fn a_pair_whose_every_message_is_refused_is_silent_and_loses_nothing() {
+        let mut ledger = offered(2);
+        ledger.offer(&'b');
+        (1..=2).for_each(|n| ledger.refused(&'a', n));
+        ledger.delivered(&'b', 1);
+        assert_eq!(ledger.silent().collect::<Vec<_>>(), [(&'a', 2)]);
+        assert_eq!(ledger.sums().lost, 0);
+        ledger.delivered(&'c', 1); // Nobody has offered it.
+        assert_eq!(ledger.silent().count(), 1);
+    }
+
+    #[test]
     fn what_a_dead_process_did_not_answer_for_may_arrive_once_or_never() {
         let mut ledger = offered(3);
         ledger.accepted(&'a', 1);

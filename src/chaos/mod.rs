@@ -28,6 +28,8 @@ mod said;
 mod scenario;
 pub mod sim;
 mod stage;
+#[cfg(test)]
+mod stage_tests;
 mod strike;
 mod tell;
 

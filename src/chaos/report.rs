@@ -411,6 +411,30 @@ mod tests {
     }
 
     #[test]
+    fn a_rung_that_never_stood_or_on_which_nothing_was_answered_is_a_failure() {
+        let climbed = |setup_ms, count| {
+            let mut report = report(false, None);
+            report.ladder.push(RungRow {
+                rung: "lan".into(),
+                links: LinkSums::default(),
+                setup_ms,
+                rtt_us: Percentiles {
+                    count,
+                    ..Percentiles::default()
+                },
+                messages: Sums::default(),
+                struck: 1,
+            });
+            failures(report, Expect::default())
+        };
+        assert_eq!(climbed(Some(100), 1), "");
+        let late = climbed(None, 1);
+        assert!(late.contains("within 60 s on the rung lan"), "{late}");
+        let silent = climbed(Some(100), 0);
+        assert!(silent.contains("answered on the rung lan"), "{silent}");
+    }
+
+    #[test]
     fn a_moment_with_more_memory_is_a_peak_and_no_trend() {
         let kib = |n: u64| if n.is_multiple_of(10) { 1_900 } else { 1_000 };
         let samples: Vec<_> = (0..=600)

@@ -264,11 +264,12 @@ impl Stage<'_> {
         let is_right = written.is_some_and(Written::is_right);
         let at = at.saturating_duration_since(self.begun);
         let records = &self.records;
-        self.healing.works(&Part::Lane(from, to), at, |fault, first| {
-            // One that did not set its clock right would go on sending.
-            let is_clock = records[fault].fault.what.kind() == Kind::Clock;
-            number >= first && (is_right || !is_clock)
-        });
+        self.healing
+            .works(&Part::Lane(from, to), at, |fault, first| {
+                // One that did not set its clock right would go on sending.
+                let is_clock = records[fault].fault.what.kind() == Kind::Clock;
+                number >= first && (is_right || !is_clock)
+            });
     }
 }
 

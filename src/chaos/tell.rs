@@ -30,10 +30,8 @@ impl Stage<'_> {
             }
             self.turn += 1;
             // Each path has its own luck, and it changes with what befalls it.
-            let seed = self.options.seed
-                ^ ((agent as u64) << 32)
-                ^ ((peer as u64) << 16)
-                ^ self.turn;
+            let seed =
+                self.options.seed ^ ((agent as u64) << 32) ^ ((peer as u64) << 16) ^ self.turn;
             let (a, b) = (&self.agents[agent].id, &self.agents[peer].id);
             for record in self.records.iter_mut().filter(|r| r.is_under_way()) {
                 let what = &record.fault.what;
