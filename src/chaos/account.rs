@@ -45,7 +45,7 @@ pub(super) fn judge_agents(stage: &mut Stage<'_>) {
             stage.agents[agent].id.clone(),
             stage.agents[agent].drafts.len(),
         );
-        if !stage.registered.contains(&agent) {
+        if !stage.has_registered(agent) {
             stage.fail(format!("{id} is not registered at the server at the end"));
         }
         if open > 0 {
@@ -123,7 +123,20 @@ fn failures(stage: &Stage<'_>) -> Vec<String> {
     }));
     let names = |lane: Lane| (&stage.agents[lane.0].id, &stage.agents[lane.1].id);
     failures.extend(losses(&stage.ledger, stage.scenario.expect.lost, names));
+    failures.extend(silences(&stage.ledger, names));
     failures
+}
+
+/// Between whom nothing was shown, however little was lost: whatever is refused is not.
+fn silences<'a>(
+    ledger: &Ledger<Lane>,
+    names: impl Fn(Lane) -> (&'a AgentId, &'a AgentId),
+) -> Vec<String> {
+    let lines = ledger.silent().take(MANY).map(|(lane, offered)| {
+        let (from, to) = names(*lane);
+        format!("none of {offered} messages offered from {from} to {to} was delivered")
+    });
+    lines.collect()
 }
 
 /// Where messages were lost, if more were than the scenario allows.
@@ -151,13 +164,14 @@ fn missing(stage: &Stage<'_>, fault: usize) -> String {
     let named = parts.map(|part| match part {
         Part::Lane(from, to) => format!("message {} → {}", id(from), id(to)),
         Part::Registration(agent) => format!("registration of {}", id(agent)),
+        Part::Paths { agent, .. } => format!("word of {} that its paths are as before", id(agent)),
     });
     named.collect::<Vec<_>>().join(", ")
 }
 
 /// Where memory has settled: two minutes, of short runs a fifth.
 const MARK: Duration = Duration::from_secs(120);
-/// Pairs whose losses are named.
+/// Pairs whose losses, or silence, are named.
 const MANY: usize = 10;
 
 #[cfg(test)]
@@ -181,5 +195,7 @@ mod tests {
         for allowed in [Some(2), None] {
             assert!(losses(&ledger, allowed, names).is_empty());
         }
+        let silent = "none of 2 messages offered from bob to ann was delivered";
+        assert_eq!(silences(&ledger, names), [silent]);
     }
 }

@@ -2,8 +2,10 @@
 //!
 //! A fault is healed when every [`Part`] that it struck works: an ordered pair of agents, once it has
 //! delivered a message that was offered after the end; an agent's registration, once the agent is
-//! registered. Where another fault strikes the same part before that, the clock of this part begins
-//! again at the end of that one: nothing can heal while it is broken elsewhere.
+//! registered; conditions, once the agent that had them tells that it has them no more. While another
+//! fault strikes the same part its clock stands still, as nothing may be able to heal meanwhile. It
+//! goes on where it stood, so that faults that come close together hide no slow heal; and what heals
+//! all the same while it stands has taken that time, too.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,6 +17,8 @@ pub(super) enum Part {
     Lane(usize, usize),
     /// An agent's registration at the signaling server.
     Registration(usize),
+    /// An agent's paths, which this fault gave conditions: each fault has its own.
+    Paths { fault: usize, agent: usize },
 }
 
 /// The faults of a run.
@@ -26,18 +30,43 @@ pub(super) struct Healing {
 /// One fault.
 #[derive(Debug)]
 struct Wound {
-    /// The parts that it struck and that have not healed. Of each, once the fault has ended: when, and
-    /// the first number that was offered after that.
-    open: BTreeMap<Part, Option<(Duration, u64)>>,
+    /// The parts that it struck and that have not healed; how long each has been waited for, once the
+    /// fault has ended.
+    open: BTreeMap<Part, Option<Wait>>,
     over: bool,
     /// The longest of its parts so far.
     took: Duration,
 }
 
+/// A part of a fault that has ended is waited for.
+#[derive(Debug)]
+struct Wait {
+    /// The first number that was offered after the end.
+    first: u64,
+    /// Before the clock was stopped for the last time.
+    spent: Duration,
+    /// When it was stopped; or when it began to go, if it goes.
+    since: Duration,
+}
+
 impl Healing {
     /// A fault begins to strike these parts.
-    pub(super) fn begin(&mut self, fault: usize, parts: impl IntoIterator<Item = Part>) {
-        let open = parts.into_iter().map(|part| (part, None)).collect();
+    pub(super) fn begin(
+        &mut self,
+        fault: usize,
+        at: Duration,
+        parts: impl IntoIterator<Item = Part>,
+    ) {
+        let open: BTreeMap<_, _> = parts.into_iter().map(|part| (part, None)).collect();
+        for part in open.keys() {
+            if self.is_struck(part) {
+                continue; // It stands already.
+            }
+            for wait in waits(&mut self.faults, part) {
+                wait.spent += at.saturating_sub(wait.since);
+                wait.since = at;
+            }
+        }
         let wound = Wound {
             open,
             over: false,
@@ -52,31 +81,33 @@ impl Healing {
             return;
         };
         wound.over = true;
+        for (part, wait) in &mut wound.open {
+            *wait = Some(Wait {
+                first: next(part),
+                spent: Duration::ZERO,
+                since: at,
+            });
+        }
         let ended: Vec<_> = wound.open.keys().copied().collect();
-        for part in ended {
-            // Whoever waits for this part waits from now on, if nothing else strikes it.
-            if self.is_struck(&part) {
+        for part in &ended {
+            if self.is_struck(part) {
                 continue;
             }
-            let first = next(&part);
-            for wound in self.faults.values_mut().filter(|wound| wound.over) {
-                if let Some(since) = wound.open.get_mut(&part) {
-                    *since = Some((at, first));
-                }
+            for wait in waits(&mut self.faults, part) {
+                wait.since = at;
             }
         }
     }
 
-    /// A part works: the message of this number has arrived.
-    pub(super) fn works(&mut self, part: &Part, number: u64, at: Duration) {
-        if self.is_struck(part) {
-            return; // What arrives meanwhile proves nothing.
-        }
-        for wound in self.faults.values_mut() {
-            if let Some(Some((since, first))) = wound.open.get(part)
-                && number >= *first
+    /// A part is seen to work: whether that shows it of a fault that has ended, given the first number
+    /// that was offered after its end.
+    pub(super) fn works(&mut self, part: &Part, at: Duration, shows: impl Fn(usize, u64) -> bool) {
+        for (fault, wound) in &mut self.faults {
+            if let Some(Some(wait)) = wound.open.get(part)
+                && shows(*fault, wait.first)
             {
-                wound.took = wound.took.max(at.saturating_sub(*since));
+                let took = wait.spent + at.saturating_sub(wait.since);
+                wound.took = wound.took.max(took);
                 wound.open.remove(part);
             }
         }
@@ -105,6 +136,15 @@ impl Healing {
     }
 }
 
+/// Those of all faults that wait for a part.
+fn waits<'a>(
+    faults: &'a mut BTreeMap<usize, Wound>,
+    part: &'a Part,
+) -> impl Iterator<Item = &'a mut Wait> {
+    let open = faults.values_mut().filter_map(|w| w.open.get_mut(part));
+    open.filter_map(Option::as_mut)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,17 +156,24 @@ mod tests {
         Duration::from_secs(n)
     }
 
+    impl Healing {
+        /// The message of this number arrives.
+        fn delivers(&mut self, part: &Part, number: u64, at: Duration) {
+            self.works(part, at, |_, first| number >= first);
+        }
+    }
+
     #[test]
     fn a_fault_has_healed_when_all_its_pairs_have_delivered_something_offered_after_it() {
         let mut healing = Healing::default();
-        healing.begin(0, [A, B]);
-        healing.works(&A, 9, s(1));
+        healing.begin(0, s(0), [A, B]);
+        healing.delivers(&A, 9, s(1));
         healing.end(0, s(2), |_| 10);
-        healing.works(&A, 9, s(3)); // offered before the end
-        healing.works(&A, 10, s(4));
+        healing.delivers(&A, 9, s(3)); // offered before the end
+        healing.delivers(&A, 10, s(4));
         assert_eq!(healing.took(0), None);
         assert_eq!(healing.open(0).collect::<Vec<_>>(), [B]);
-        healing.works(&B, 12, s(7));
+        healing.delivers(&B, 12, s(7));
         assert_eq!(healing.took(0), Some(s(5)));
         assert!(healing.are_healed());
     }
@@ -134,41 +181,68 @@ mod tests {
     #[test]
     fn a_pair_that_another_fault_strikes_waits_from_the_end_of_that_one() {
         let mut healing = Healing::default();
-        healing.begin(0, [A]);
-        healing.begin(1, [A, B]);
+        healing.begin(0, s(0), [A]);
+        healing.begin(1, s(1), [A, B]);
         healing.end(0, s(2), |_| 1);
-        healing.works(&A, 1, s(3)); // the other fault is not over
         assert_eq!(healing.took(0), None);
         healing.end(1, s(10), |_| 5);
-        healing.works(&B, 5, s(11));
-        healing.works(&A, 5, s(12));
+        healing.delivers(&B, 5, s(11));
+        healing.delivers(&A, 5, s(12));
         assert_eq!(healing.took(0), Some(s(2)));
         assert_eq!(healing.took(1), Some(s(2)));
     }
 
     #[test]
-    fn one_that_begins_before_another_has_healed_takes_its_pairs_along() {
+    fn the_clock_of_a_pair_stands_still_while_another_fault_strikes_it_and_goes_on_where_it_stood()
+    {
         let mut healing = Healing::default();
-        healing.begin(0, [A]);
+        healing.begin(0, s(0), [A]);
         healing.end(0, s(2), |_| 1);
-        healing.begin(1, [A]);
-        healing.works(&A, 3, s(5));
+        healing.begin(1, s(6), [A]);
+        healing.begin(2, s(7), [A]); // it stands already
+        healing.end(1, s(9), |_| 4);
+        healing.end(2, s(10), |_| 4);
+        healing.delivers(&A, 4, s(11));
+        let took = [0, 1, 2].map(|fault| healing.took(fault));
+        assert_eq!(took, [Some(s(5)), Some(s(1)), Some(s(1))]);
+    }
+
+    #[test]
+    fn what_was_offered_after_the_end_heals_though_another_fault_is_under_way_and_took_that_long() {
+        let mut healing = Healing::default();
+        healing.begin(0, s(0), [A]);
+        healing.end(0, s(2), |_| 5);
+        healing.begin(1, s(6), [A]);
+        healing.delivers(&A, 4, s(7)); // offered before the end
         assert_eq!(healing.took(0), None);
-        healing.end(1, s(6), |_| 4);
-        healing.works(&A, 4, s(7));
-        assert_eq!((healing.took(0), healing.took(1)), (Some(s(1)), Some(s(1))));
+        healing.delivers(&A, 5, s(9));
+        assert_eq!(healing.took(0), Some(s(7)));
+        healing.end(1, s(10), |_| 8);
+        healing.delivers(&A, 7, s(11));
+        assert_eq!(healing.took(1), None, "of the other one it shows nothing");
+    }
+
+    #[test]
+    fn what_shows_it_of_one_fault_need_not_of_another() {
+        let mut healing = Healing::default();
+        for fault in [0, 1] {
+            healing.begin(fault, s(0), [A]);
+            healing.end(fault, s(2), |_| 1);
+        }
+        healing.works(&A, s(3), |fault, _| fault == 1);
+        assert_eq!((healing.took(0), healing.took(1)), (None, Some(s(1))));
     }
 
     #[test]
     fn the_loss_of_the_server_has_healed_when_all_are_registered_again_whatever_flows() {
         let registration = Part::Registration(0);
         let mut healing = Healing::default();
-        healing.begin(0, [A, registration]);
+        healing.begin(0, s(0), [A, registration]);
         let next = |part: &Part| if *part == A { 5 } else { 0 };
         healing.end(0, s(2), next);
-        healing.works(&A, 5, s(3));
+        healing.delivers(&A, 5, s(3));
         assert_eq!(healing.took(0), None);
-        healing.works(&registration, 0, s(6));
+        healing.delivers(&registration, 0, s(6));
         assert_eq!(healing.took(0), Some(s(4)));
     }
 }

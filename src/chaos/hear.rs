@@ -4,9 +4,11 @@ use std::time::{Duration, Instant};
 
 use super::heal::Part;
 use super::process::{Heard, Who};
+use super::record::Written;
 use super::run::ChaosError;
 use super::said::{Arrived, Numbered, PeerIs, Said, SignalingIs, draft, place_and_number};
-use super::stage::{Due, Lane, Stage, Traffic};
+use super::stage::{Due, Lane, REAPED, Stage, Traffic};
+use crate::bench::wall_clock;
 use crate::identity::AgentId;
 
 impl Stage<'_> {
@@ -36,7 +38,7 @@ impl Stage<'_> {
                     }
                 }
             }
-            (Who::Agent(agent), None) => self.ended(agent, life, at),
+            (Who::Agent(agent), None) => self.ended(agent, life, at).await,
         }
         Ok(())
     }
@@ -49,6 +51,13 @@ impl Stage<'_> {
             for fault in std::mem::take(&mut self.server_ends) {
                 self.over(fault);
             }
+        }
+        let named = |id: &str| self.place_of(&id.parse().ok()?);
+        if let Some(agent) = line.strip_prefix("registered ").and_then(named) {
+            self.listed.insert(agent);
+            self.look_whether_registered(agent, at);
+        } else if let Some(agent) = line.strip_prefix("left ").and_then(named) {
+            self.listed.remove(&agent);
         }
     }
 
@@ -107,15 +116,18 @@ impl Stage<'_> {
         }
     }
 
-    /// An agent is registered, from now on if it was not.
+    /// An agent says that it is registered.
     fn registered(&mut self, agent: usize, at: Instant) {
         self.registered.insert(agent);
-        self.works(Part::Registration(agent), 0, at);
+        self.look_whether_registered(agent, at);
     }
 
-    fn works(&mut self, part: Part, number: u64, at: Instant) {
-        let at = at.saturating_duration_since(self.begun);
-        self.healing.works(&part, number, at);
+    fn look_whether_registered(&mut self, agent: usize, at: Instant) {
+        if self.has_registered(agent) {
+            let at = at.saturating_duration_since(self.begun);
+            let registration = Part::Registration(agent);
+            self.healing.works(&registration, at, |_, _| true);
+        }
     }
 
     /// Whether this life of an agent is the present one, and nobody has ended it.
@@ -141,9 +153,13 @@ impl Stage<'_> {
         }
     }
 
-    /// An agent is gone: what it said of its links and its registration is true no more.
+    /// An agent is gone: what it said of its links and its registration is true no more, and its
+    /// paths end with it.
     pub(super) fn forget(&mut self, agent: usize) {
         self.registered.remove(&agent);
+        for fault in 0..self.records.len() {
+            self.paths_are_as_before(fault, agent);
+        }
         for peer in 0..self.agents.len() {
             self.link_end_is_down(agent, peer);
         }
@@ -164,8 +180,13 @@ impl Stage<'_> {
         };
         let (lane, payload) = ((from, agent), message.payload);
         self.ledger.delivered(&lane, payload.n);
-        self.works(Part::Lane(from, agent), payload.n, at);
-        self.note_delivered(lane, payload.n, message.timestamp);
+        let offered_ms = self.offered_ms.remove(&(lane, payload.n));
+        let written = offered_ms.map(|offered_ms| Written {
+            offered_ms,
+            says_ms: message.timestamp.unix_ms(),
+            now_ms: wall_clock().unix_ms(),
+        });
+        self.note_delivered(lane, payload.n, written, at);
         if payload.ask {
             self.send(
                 (agent, from),
@@ -183,7 +204,7 @@ impl Stage<'_> {
     }
 
     /// The output of a life of an agent has ended.
-    fn ended(&mut self, agent: usize, life: u32, at: Instant) {
+    async fn ended(&mut self, agent: usize, life: u32, at: Instant) {
         // One that leaves at the end of the run was waited for: it had time to answer.
         if !self.is_closing {
             let ledger = &mut self.ledger;
@@ -203,16 +224,21 @@ impl Stage<'_> {
         if self.is_closing {
             return;
         }
-        let Some(mut process) = actor.process.take() else {
+        let Some(process) = actor.process.take() else {
             return; // It was killed.
         };
         let (is_ready, born) = (actor.ready, actor.born);
-        // One that could not register since the server was away is started again, as a supervisor
-        // would. For any other end there is no reason.
+        // The end of its output comes a little before its own.
+        let how = process.end(REAPED).await;
+        // One that could not register since the server was away says so, and is started again, as a
+        // supervisor would. For any other end there is no reason.
         let was_there = self.server_since.is_some_and(|since| since <= born);
-        if is_ready || was_there {
-            let how = process.ended();
-            let how = how.map_or_else(|| "its output closed".into(), |how| how.to_string());
+        let is_refused = how.is_some_and(|how| how.code() == Some(IMPOSSIBLE));
+        if is_ready || was_there || !is_refused {
+            let how = how.map_or_else(
+                || "its output closed, and it had to be killed".into(),
+                |how| how.to_string(),
+            );
             let id = &self.agents[agent].id;
             let log = self.place.log(id.as_str());
             let log = log.display();
@@ -245,12 +271,13 @@ impl Stage<'_> {
         message.n = self.ledger.next(&lane);
         message.fill = "x".repeat(self.scenario.traffic.payload);
         let line = draft(&self.agents[lane.1].id, lane.1, &message);
+        // Before anybody can write it.
+        let offered_ms = wall_clock().unix_ms();
         let actor = &mut self.agents[lane.0];
         let written = actor.process.as_mut().map(|process| process.write(line));
         if let Some(Ok(line)) = written {
             self.ledger.offer(&lane);
-            self.note_offered(lane, message.n);
-            let actor = &mut self.agents[lane.0];
+            self.offered_ms.insert((lane, message.n), offered_ms);
             actor.drafts.insert((actor.life, line), (lane.1, message.n));
             if message.ask {
                 self.asked.insert((lane, message.n), Instant::now());
@@ -263,5 +290,7 @@ impl Stage<'_> {
 const UNANSWERED: usize = 64;
 /// Before a process that has ended by itself is started again.
 const PAUSE: Duration = Duration::from_millis(500);
+/// The exit code of what could not be done, such as to register where no server is (`cli.md`).
+const IMPOSSIBLE: i32 = 3;
 /// Characters of a line that are shown.
 const SHOWN: usize = 100;

@@ -217,6 +217,13 @@ impl<K: Ord + Clone> Ledger<K> {
             .collect()
     }
 
+    /// The pairs of whose messages none arrived, and how many were offered of each.
+    pub fn silent(&self) -> impl Iterator<Item = (&K, u64)> {
+        let lanes = self.lanes.iter();
+        let lanes = lanes.filter(|(_, lane)| lane.offered > 0 && lane.sums.delivered == 0);
+        lanes.map(|(key, lane)| (key, lane.offered))
+    }
+
     fn count(&self, wanted: State) -> u64 {
         let is_wanted = |state: &&State| **state == wanted;
         self.sums_of(|lane| lane.open.values().filter(is_wanted).count() as u64)
@@ -310,6 +317,18 @@ mod tests {
         assert_eq!((sums.sent, sums.delivered, sums.lost), (5, 3, 2));
         assert_eq!((sums.out_of_order, sums.doubled), (1, 2));
         assert_eq!(ledger.losses(), [('a', 2, 3)]);
+    }
+
+    #[test]
+    fn a_pair_whose_every_message_is_refused_is_silent_and_loses_nothing() {
+        let mut ledger = offered(2);
+        ledger.offer(&'b');
+        (1..=2).for_each(|n| ledger.refused(&'a', n));
+        ledger.delivered(&'b', 1);
+        assert_eq!(ledger.silent().collect::<Vec<_>>(), [(&'a', 2)]);
+        assert_eq!(ledger.sums().lost, 0);
+        ledger.delivered(&'c', 1); // Nobody has offered it.
+        assert_eq!(ledger.silent().count(), 1);
     }
 
     #[test]

@@ -28,7 +28,10 @@ mod said;
 mod scenario;
 pub mod sim;
 mod stage;
+#[cfg(test)]
+mod stage_tests;
 mod strike;
+mod tell;
 
 pub use conditions::{Conditions, RUNGS, Rung};
 pub use ledger::{Ledger, Sums};

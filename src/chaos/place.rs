@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use super::run::ChaosError;
 use crate::identity::{KeyPair, file_name};
 use crate::swarm::{Swarm, Topology};
 
@@ -23,7 +24,17 @@ pub(super) struct Place {
 impl Place {
     /// Makes keys for those agents whose key the swarm file does not name, and writes the swarm file
     /// of the run.
-    pub(super) fn prepare(folder: &Path, swarm: &Swarm) -> io::Result<Self> {
+    pub(super) fn prepare(folder: &Path, swarm: &Swarm) -> Result<Self, ChaosError> {
+        // Before anything is made.
+        let known = known(swarm)?;
+        let place = Self::make(folder, swarm, known);
+        place.map_err(|source| ChaosError::Folder {
+            path: folder.into(),
+            source,
+        })
+    }
+
+    fn make(folder: &Path, swarm: &Swarm, known: Vec<Known>) -> io::Result<Self> {
         let mut private = fs::DirBuilder::new();
         private.recursive(true).mode(0o700);
         private.create(folder.join("keys"))?;
@@ -37,12 +48,9 @@ impl Place {
         };
         let mut keys = Vec::new();
         let mut public = Vec::new();
-        for agent in &swarm.agents {
-            let (path, pair) = match &agent.key {
-                Some(path) => {
-                    let pair = KeyPair::read_file(path).map_err(|err| other(&err))?;
-                    (path.clone(), pair)
-                }
+        for (agent, known) in swarm.agents.iter().zip(known) {
+            let (path, pair) = match known {
+                Some(known) => known,
                 None => make(&file_name(agent.id.as_str()))?,
             };
             keys.push(path);
@@ -63,6 +71,25 @@ impl Place {
         let name = file_name(name);
         self.folder.join("log").join(format!("{name}.log"))
     }
+}
+
+/// A key that the swarm file names, if it does: where it is, and what was read there.
+type Known = Option<(PathBuf, KeyPair)>;
+
+/// The keys that the swarm file names, in the order of its agents.
+fn known(swarm: &Swarm) -> Result<Vec<Known>, ChaosError> {
+    let agents = swarm.agents.iter();
+    let read = agents.map(|agent| match &agent.key {
+        None => Ok(None),
+        Some(path) => match KeyPair::read_file(path) {
+            Ok(pair) => Ok(Some((path.clone(), pair))),
+            Err(source) => Err(ChaosError::Key {
+                agent: agent.id.clone(),
+                source,
+            }),
+        },
+    });
+    read.collect()
 }
 
 /// The swarm as a file: what the processes of a run need of it. JSON texts are YAML texts too.

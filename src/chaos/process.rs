@@ -1,6 +1,8 @@
 //! One real process of a run: its pipes, and the signals that strike it.
 //!
 //! The end of its standard input ends an agent or the server, however this process came to its own end.
+//! One that is stopped reads no end: on Linux it is killed when the thread that started it ends, which
+//! has to be one that lives as long as this process does (`cli::chaos_child`).
 
 use std::fs::OpenOptions;
 use std::io;
@@ -123,11 +125,6 @@ impl Process {
         Ok(status.signal() == Some(Signal::KILL.as_raw()))
     }
 
-    /// How it ended, if it has.
-    pub(super) fn ended(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().ok().flatten()
-    }
-
     /// Ends its input, at which it leaves.
     pub(super) fn close(&mut self) {
         self.input = None;
@@ -220,7 +217,6 @@ mod tests {
         assert!(process.resident_kib() > 0);
         assert!(process.kill().await.unwrap());
         assert!(heard.recv().await.unwrap().line.is_none());
-        assert!(process.ended().is_some());
     }
 
     #[tokio::test]

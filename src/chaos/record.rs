@@ -27,17 +27,20 @@ pub(super) struct Record {
     before: BTreeMap<usize, (u32, Vitals)>,
     /// Of a kill: the agents that had a link with the killed one, and have not spoken of it since.
     pub(super) witnesses: BTreeSet<usize>,
-    /// Of a jump of a clock.
-    pub(super) jump: Option<Jump>,
+    /// Of conditions: the seeds that they were ordered with.
+    pub(super) seeds: BTreeSet<u64>,
     pub(super) delivered: u64,
 }
 
-/// A clock that is off.
-#[derive(Debug, Default)]
-pub(super) struct Jump {
-    /// The messages that were offered since, to whom and by number, and that have not arrived: when
-    /// they were, by the clock of this host, which is right.
-    offered_ms: BTreeMap<(usize, u64), i64>,
+/// When a message that has arrived was written: the times between which it was, by the clock of this
+/// host, which is right, and what its sender says.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Written {
+    /// Before it was given to the sender.
+    pub(super) offered_ms: i64,
+    pub(super) says_ms: i64,
+    /// After it was given to the receiver's program.
+    pub(super) now_ms: i64,
 }
 
 impl Record {
@@ -52,7 +55,7 @@ impl Record {
             against: 0,
             before: BTreeMap::new(),
             witnesses: BTreeSet::new(),
-            jump: None,
+            seeds: BTreeSet::new(),
             delivered: 0,
         }
     }
@@ -70,6 +73,12 @@ impl Record {
         {
             self.seen += self.fault.what.struck(id, &before, now);
         }
+    }
+
+    /// Whether an agent that tells this has none of these conditions any more.
+    pub(super) fn is_gone_from(&self, vitals: &Vitals) -> bool {
+        let mut settings = vitals.settings.values();
+        settings.all(|setting| !self.seeds.contains(&setting.seed))
     }
 
     /// An agent speaks of its link with the one that was killed. Of each that had a link, the first
@@ -126,34 +135,19 @@ impl Record {
     }
 }
 
-impl Jump {
-    /// The agent is given a message to write.
-    pub(super) fn offered(&mut self, (to, number): (usize, u64), now_ms: i64) {
-        self.offered_ms.insert((to, number), now_ms);
+impl Written {
+    /// Whether the clock can have been right.
+    pub(super) fn is_right(self) -> bool {
+        self.can_be(self.says_ms)
     }
 
-    /// A message arrives: whether it shows that the clock was off by so much when it was written.
-    ///
-    /// On the way it took some time, so that it looks older than it is: as if the clock were slow.
-    /// But none is written before it is offered, unless by a clock that is.
-    pub(super) fn shows(
-        &mut self,
-        by_ms: i64,
-        message: (usize, u64),
-        written_ms: i64,
-        now_ms: i64,
-    ) -> bool {
-        let Some(offered_ms) = self.offered_ms.remove(&message) else {
-            return false;
-        };
-        let off_ms = written_ms - now_ms;
-        let near = (by_ms.abs() / 2).min(NEAR_MS);
-        let is_near = (off_ms - by_ms).abs() <= near;
-        let is_beyond = match by_ms > 0 {
-            true => written_ms > now_ms,
-            false => written_ms < offered_ms,
-        };
-        is_near && is_beyond
+    /// Whether the clock was off, and can have been by so much.
+    pub(super) fn is_off_by(self, by_ms: i64) -> bool {
+        !self.is_right() && self.can_be(self.says_ms.saturating_sub(by_ms))
+    }
+
+    fn can_be(self, written_ms: i64) -> bool {
+        (self.offered_ms..=self.now_ms).contains(&written_ms)
     }
 }
 
@@ -201,8 +195,6 @@ impl What {
 
 /// What was in a pipe when a process was stopped is read within this.
 const SETTLING: Duration = Duration::from_millis(300);
-/// How far from the jump that was asked for a time may be: no message is longer under way.
-const NEAR_MS: i64 = 60_000;
 
 #[cfg(test)]
 mod tests {
@@ -327,28 +319,28 @@ mod tests {
     }
 
     #[test]
-    fn a_jump_is_shown_by_times_on_its_side_and_near_it_in_messages_offered_since() {
-        let now = 1_000_000_000;
-        // Offered half a second ago.
-        let shows = |by, off| {
-            let mut jump = Jump::default();
-            jump.offered((1, 7), now - 500);
-            jump.shows(by, (1, 7), now + off, now)
+    fn a_jump_is_shown_by_a_time_that_is_wrong_now_and_right_without_it_however_long_the_way_was() {
+        let now_ms = 1_000_000_000;
+        // Offered, then written, so many milliseconds ago.
+        let written = |[offered, written]: [i64; 2], off| Written {
+            offered_ms: now_ms - offered,
+            says_ms: now_ms - written + off,
+            now_ms,
         };
-        let hour = 3_600_000;
-        assert!(shows(hour, hour - 20) && shows(-hour, -hour - 20));
-        assert!(!shows(hour, -hour) && !shows(-hour, hour), "the side");
-        assert!(!shows(hour, hour / 2) && !shows(-hour, -2 * hour));
-        // A second: one that was long under way looks like it, but was not written before its offer.
-        assert!(shows(1_000, 990) && !shows(1_000, 0));
-        assert!(shows(-1_000, -1_010) && !shows(-1_000, 0));
-        assert!(!shows(-900, -499) && shows(-900, -501));
-
-        let mut jump = Jump::default();
-        assert!(!jump.shows(hour, (1, 6), now + hour, now), "offered before");
-        jump.offered((1, 7), now);
-        assert!(!jump.shows(hour, (2, 7), now + hour, now), "a stranger");
-        assert!(jump.shows(hour, (1, 7), now + hour, now));
+        let shows = |times, by, off| written(times, off).is_off_by(by);
+        let (hour, quick, slow) = (3_600_000, [2, 1], [90_000, 89_900]);
+        for times in [quick, slow] {
+            assert!(shows(times, hour, hour) && shows(times, -hour, -hour));
+            assert!(!shows(times, hour, -hour) && !shows(times, -hour, hour));
+            assert!(!shows(times, hour, hour / 2) && !shows(times, -hour, -2 * hour));
+            assert!(!shows(times, hour, 0) && written(times, 0).is_right());
+        }
+        // A second: what was 0.7 s under way is no older than a clock that is slow makes it.
+        assert!(shows([900, 700], -1_000, -1_000) && !shows([900, 700], -1_000, 0));
+        assert!(shows([900, 700], 1_000, 1_000) && !shows([900, 700], 1_000, 0));
+        // Nobody can tell, as the way was longer than the jump.
+        assert!(!shows([1_500, 200], -1_000, -1_000));
+        assert!(!written(quick, 2).is_right() && !written(quick, -2).is_right());
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::ledger::Sums;
+use super::run::FORMING;
 use super::scenario::{Expect, Kind};
 use crate::bench::Percentiles;
 use crate::identity::AgentId;
@@ -226,6 +227,19 @@ impl Report {
                     row.links.up, row.links.expected, row.rung
                 ));
             }
+            if row.setup_ms.is_none() {
+                failures.push(format!(
+                    "not all links were up at one time within {} s on the rung {}",
+                    FORMING.as_secs(),
+                    row.rung
+                ));
+            }
+            if row.rtt_us.count == 0 {
+                failures.push(format!(
+                    "no request was answered on the rung {}: nothing was shown",
+                    row.rung
+                ));
+            }
         }
         self.failures.extend(failures);
         self.ok = self.failures.is_empty();
@@ -394,6 +408,30 @@ mod tests {
         assert_eq!(failures(report(true, None), expect), "");
         let unhurt = failures(report(false, None), expect);
         assert!(unhurt.contains("no fault"), "{unhurt}");
+    }
+
+    #[test]
+    fn a_rung_that_never_stood_or_on_which_nothing_was_answered_is_a_failure() {
+        let climbed = |setup_ms, count| {
+            let mut report = report(false, None);
+            report.ladder.push(RungRow {
+                rung: "lan".into(),
+                links: LinkSums::default(),
+                setup_ms,
+                rtt_us: Percentiles {
+                    count,
+                    ..Percentiles::default()
+                },
+                messages: Sums::default(),
+                struck: 1,
+            });
+            failures(report, Expect::default())
+        };
+        assert_eq!(climbed(Some(100), 1), "");
+        let late = climbed(None, 1);
+        assert!(late.contains("within 60 s on the rung lan"), "{late}");
+        let silent = climbed(Some(100), 0);
+        assert!(silent.contains("answered on the rung lan"), "{silent}");
     }
 
     #[test]

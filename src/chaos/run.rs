@@ -13,6 +13,7 @@ use super::said::Order;
 use super::scenario::Scenario;
 use super::stage::{Due, Stage, Traffic};
 use crate::bench::Progress;
+use crate::identity::{AgentId, KeyFileError};
 
 /// How a scenario is run.
 pub struct Options {
@@ -38,6 +39,14 @@ pub enum ChaosError {
     /// The run would leave out faults: it is too short. Nothing was started.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// A key that the swarm file names cannot be used. Nothing was started, nor written.
+    #[error("the key of agent `{agent}`: {source}")]
+    Key {
+        /// Whose.
+        agent: AgentId,
+        /// Which file, what is wrong with it, and what to do.
+        source: KeyFileError,
+    },
     /// The folder of the run cannot be made or written.
     #[error("{path}: the folder of the run cannot be written: {source}", path = .path.display())]
     Folder {
@@ -124,7 +133,7 @@ async fn weather(scenario: &Scenario, options: &Options) -> Result<Report, Chaos
     stage.until(now + length, |_| false).await?;
     options.progress.step("faults heal");
     let healed = |stage: &Stage<'_>| {
-        stage.healing.are_healed() && stage.is_linked() && stage.is_registered()
+        stage.healing.are_healed() && stage.is_linked() && stage.are_registered()
     };
     stage.until(Instant::now() + HEALING, healed).await?;
     settle(&mut stage).await?;
@@ -209,7 +218,7 @@ impl Options {
 }
 
 /// For a swarm to form, on the worst rung too.
-const FORMING: Duration = Duration::from_secs(60);
+pub(super) const FORMING: Duration = Duration::from_secs(60);
 /// For faults to heal once the last one is over: one that does not heal within it never does.
 const HEALING: Duration = Duration::from_secs(60);
 /// For messages that are under way.

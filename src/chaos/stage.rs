@@ -2,7 +2,7 @@
 //!
 //! The runner is the program at every agent's pipes: it offers numbered drafts, reads receipts and
 //! messages, and keeps the ledger of them. Nothing in here waits for a process but for the end of one
-//! that was killed.
+//! that was killed, or whose output has ended.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -18,10 +18,9 @@ use super::conditions::Conditions;
 use super::heal::Healing;
 use super::ledger::Ledger;
 use super::place::Place;
-use super::process::{Heard, Process, Unwritten, Who};
+use super::process::{Heard, Process, Who};
 use super::record::Record;
 use super::run::{ChaosError, Options};
-use super::said::Order;
 use super::scenario::Scenario;
 use crate::bench::Latencies;
 use crate::identity::AgentId;
@@ -50,9 +49,13 @@ pub(super) struct Stage<'a> {
     pub(super) up: BTreeSet<Lane>,
     /// How often each end of a link has said that it is down, or was killed.
     pub(super) downs: BTreeMap<Lane, u64>,
-    /// The agents that are registered, as far as was heard.
+    /// The agents that say that they are registered,
     pub(super) registered: BTreeSet<usize>,
+    /// and those of whom the server says so. It may let go of one that is stopped, and does not know.
+    pub(super) listed: BTreeSet<usize>,
     pub(super) ledger: Ledger<Lane>,
+    /// When messages were offered that have not arrived, by the clock of this host.
+    pub(super) offered_ms: BTreeMap<(Lane, u64), i64>,
     pub(super) healing: Healing,
     pub(super) records: Vec<Record>,
     /// What every path is like instead of what the scenario says.
@@ -63,7 +66,7 @@ pub(super) struct Stage<'a> {
     pub(super) round_trips: Latencies,
     pub(super) struck: u64,
     /// How often conditions were told.
-    turn: u64,
+    pub(super) turn: u64,
     /// What must not be, as it was seen.
     pub(super) failures: Vec<String>,
     /// All processes are to end.
@@ -123,11 +126,7 @@ impl<'a> Stage<'a> {
         folder: PathBuf,
         rung: Option<Conditions>,
     ) -> Result<Self, ChaosError> {
-        let place = Place::prepare(&folder, &scenario.swarm);
-        let place = place.map_err(|source| ChaosError::Folder {
-            path: folder,
-            source,
-        })?;
+        let place = Place::prepare(&folder, &scenario.swarm)?;
         let ids = scenario.swarm.ids();
         let index = |id: &AgentId| ids.iter().position(|other| other == id);
         let lanes = scenario.lanes();
@@ -148,7 +147,9 @@ impl<'a> Stage<'a> {
             up: BTreeSet::new(),
             downs: BTreeMap::new(),
             registered: BTreeSet::new(),
+            listed: BTreeSet::new(),
             ledger: Ledger::new(),
+            offered_ms: BTreeMap::new(),
             healing: Healing::default(),
             records: Vec::new(),
             rung,
@@ -205,17 +206,23 @@ impl<'a> Stage<'a> {
         self.lanes.iter().filter(both).count()
     }
 
-    /// How many links went down. Each has two ends that say so, if it was up at both, in any order: the
-    /// first one may have said that the next one is up before the other says that this one is down.
+    /// How many links went down: those of which one end, or both, had said that they are up. Both say
+    /// that it is down in any order: the first one may have said that the next one is up before the
+    /// other says that this one is down. So of each pair the end that had more of them counts.
     pub(super) fn links_down(&self) -> u64 {
         let at = |lane: Lane| self.downs.get(&lane).copied().unwrap_or(0);
         let links = self.lanes.iter().filter(|lane| lane.0 < lane.1);
         links.map(|(a, b)| at((*a, *b)).max(at((*b, *a)))).sum()
     }
 
-    /// Whether every agent is registered at the server.
-    pub(super) fn is_registered(&self) -> bool {
-        self.registered.len() == self.agents.len()
+    /// Whether an agent is registered at the server, as both say.
+    pub(super) fn has_registered(&self, agent: usize) -> bool {
+        self.registered.contains(&agent) && self.listed.contains(&agent)
+    }
+
+    /// Whether every agent is.
+    pub(super) fn are_registered(&self) -> bool {
+        (0..self.agents.len()).all(|agent| self.has_registered(agent))
     }
 
     /// Something is as it must not be.
@@ -352,6 +359,7 @@ impl<'a> Stage<'a> {
         self.server = None;
         self.server_since = None;
         self.registered.clear();
+        self.listed.clear();
     }
 
     fn command(&self, verb: &str) -> Command {
@@ -404,51 +412,6 @@ impl<'a> Stage<'a> {
             log.display()
         ));
     }
-
-    // What they are told.
-
-    /// Writes an order; none is held up by drafts.
-    pub(super) fn order(&mut self, agent: usize, order: &Order) {
-        let Some(process) = &mut self.agents[agent].process else {
-            return; // One that starts is told how its paths are.
-        };
-        if process.write(order.line()) == Err(Unwritten::Full) {
-            let id = &self.agents[agent].id;
-            self.fail(format!("{id} reads nothing: an order to it is lost"));
-        }
-    }
-
-    /// Tells an agent how its paths are, where that has changed.
-    pub(super) fn tell_conditions(&mut self, agent: usize) {
-        let peers: Vec<_> = self.lanes.iter().filter(|lane| lane.0 == agent).collect();
-        let peers: Vec<_> = peers.into_iter().map(|lane| lane.1).collect();
-        for peer in peers {
-            let path = self.path(agent, peer);
-            let told = self.agents[agent].told.insert(peer, path);
-            if told.unwrap_or_default() == path {
-                continue;
-            }
-            self.turn += 1;
-            let order = Order::Conditions {
-                peer: self.agents[peer].id.clone(),
-                path: (!path.are_calm()).then_some(path),
-                // Each path has its own luck, and it changes with what befalls it.
-                seed: self.options.seed
-                    ^ ((agent as u64) << 32)
-                    ^ ((peer as u64) << 16)
-                    ^ self.turn,
-            };
-            self.order(agent, &order);
-        }
-    }
-
-    /// How the path from an agent to a peer is, faults and all.
-    fn path(&self, from: usize, to: usize) -> Conditions {
-        let (a, b) = (&self.agents[from].id, &self.agents[to].id);
-        let calm = self.rung.unwrap_or_else(|| self.scenario.conditions(a, b));
-        let under_way = self.records.iter().filter(|record| record.is_under_way());
-        under_way.fold(calm, |path, record| record.fault.what.applied(path, a, b))
-    }
 }
 
 impl Actor {
@@ -475,7 +438,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// For a process to leave; then it is killed.
 const LEAVING: Duration = Duration::from_secs(20);
 /// For the end of a process whose output has ended.
-const REAPED: Duration = Duration::from_secs(5);
+pub(super) const REAPED: Duration = Duration::from_secs(5);
 /// Failures that are told.
 const FAILURES: usize = 100;
 /// Often enough to see a trend in a minute, seldom enough to cost nothing.

@@ -7,20 +7,18 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::heal::Part;
-use super::record::Jump;
+use super::record::Written;
 use super::run::ChaosError;
 use super::said::{Order, PeerIs, Vitals};
-use super::scenario::What;
+use super::scenario::{Kind, What};
 use super::stage::{Actor, Lane, Stage};
-use crate::bench::wall_clock;
 use crate::identity::AgentId;
-use crate::message::Timestamp;
 
 impl Stage<'_> {
     /// A fault begins.
     pub(super) async fn begin(&mut self, fault: usize) -> Result<(), ChaosError> {
         let what = self.records[fault].fault.what.clone();
-        let struck = self.parts_of(&what);
+        let struck = self.parts_of(fault, &what);
         self.options.progress.step(&format!(
             "{:>4} s of {}: {what}",
             self.elapsed().as_secs(),
@@ -28,8 +26,8 @@ impl Stage<'_> {
         ));
         tracing::info!(at_s = self.elapsed().as_secs_f64(), "{what}");
         // What was struck before it began is told before the order that begins it is read.
-        self.ask_vitals(&what, 2 * fault as u64);
-        self.healing.begin(fault, struck);
+        self.ask_vitals(fault, Ask::Before);
+        self.healing.begin(fault, self.elapsed(), struck);
         self.records[fault].began = Some(Instant::now());
         match &what {
             What::Kill(agent) => {
@@ -59,7 +57,6 @@ impl Stage<'_> {
             }
             What::Clock { agent, by_ms } => {
                 let agent = place(&self.scenario.swarm.ids(), agent);
-                self.records[fault].jump = Some(Jump::default());
                 self.order(agent, &Order::Clock(*by_ms));
             }
             What::Cut { .. } | What::Partition(..) | What::Conditions { .. } => self.tell_all(),
@@ -91,19 +88,15 @@ impl Stage<'_> {
                     self.records[fault].by_kernel = process.is_frozen();
                     let _ = process.thaw();
                 }
-                // The server has given it up; the agent will find that out, and say when it is back.
-                let began = self.records[fault].began;
-                if began.is_some_and(|began| began.elapsed() > GIVEN_UP_AFTER) {
-                    self.registered.remove(&agent);
-                }
             }
             What::Clock { agent, .. } => self.order(place(&ids, agent), &Order::Clock(0)),
             What::Cut { .. } | What::Partition(..) | What::Conditions { .. } => {}
         }
         self.records[fault].lifted = true;
-        self.ask_vitals(&what, 2 * fault as u64 + 1);
+        self.ask_vitals(fault, Ask::AtEnd);
         self.tell_all();
         self.over(fault);
+        self.ask_vitals(fault, Ask::After);
         Ok(())
     }
 
@@ -114,25 +107,47 @@ impl Stage<'_> {
         let ledger = &self.ledger;
         self.healing.end(fault, at, |part| match part {
             Part::Lane(from, to) => ledger.next(&(*from, *to)),
-            Part::Registration(_) => 0,
+            Part::Registration(_) | Part::Paths { .. } => 0,
         });
         // Those who are registered already wait for nothing.
-        for agent in &self.registered {
-            self.healing.works(&Part::Registration(*agent), 0, at);
+        for agent in 0..self.agents.len() {
+            if self.has_registered(agent) {
+                let registration = Part::Registration(agent);
+                self.healing.works(&registration, at, |_, _| true);
+            }
+            // And who is no more has no conditions.
+            if self.agents[agent].process.is_none() {
+                self.paths_are_as_before(fault, agent);
+            }
         }
     }
 
-    /// What a fault strikes: messages between agents, and registrations.
-    fn parts_of(&self, what: &What) -> Vec<Part> {
-        let lanes = self.lanes_of(what).into_iter();
-        let lanes = lanes.map(|(from, to)| Part::Lane(from, to));
+    /// The agent does not have the conditions of this fault, or not any more.
+    pub(super) fn paths_are_as_before(&mut self, fault: usize, agent: usize) {
+        // It took no time: another fault may hold its word up, and how long it is until messages get
+        // through is measured by them.
+        let at = Duration::ZERO;
+        let paths = Part::Paths { fault, agent };
+        self.healing.works(&paths, at, |_, _| true);
+    }
+
+    /// What a fault strikes: messages between agents, registrations, and how paths are.
+    fn parts_of(&self, fault: usize, what: &What) -> Vec<Part> {
+        let lanes = self.lanes_of(what);
+        let paths = match what {
+            What::Conditions { .. } => senders(&lanes),
+            _ => BTreeSet::new(),
+        };
+        let paths = paths.into_iter().map(|agent| Part::Paths { fault, agent });
+        let lanes = lanes.into_iter().map(|(from, to)| Part::Lane(from, to));
         let is_struck = |agent: &usize| match what {
             What::Signaling => true,
             What::Kill(id) | What::Freeze(id) => self.agents[*agent].id == *id,
             _ => false,
         };
         let agents = (0..self.agents.len()).filter(is_struck);
-        lanes.chain(agents.map(Part::Registration)).collect()
+        let registrations = agents.map(Part::Registration);
+        lanes.chain(registrations).chain(paths).collect()
     }
 
     fn lanes_of(&self, what: &What) -> Vec<Lane> {
@@ -164,34 +179,37 @@ impl Stage<'_> {
 
     // What shows them.
 
-    /// Asks those whose paths a fault strikes what they have counted. Even numbers are asked before
-    /// it, odd ones after it.
-    fn ask_vitals(&mut self, what: &What, tag: u64) {
-        if !matches!(
-            what,
-            What::Cut { .. } | What::Partition(..) | What::Conditions { .. }
-        ) {
-            return;
-        }
-        for agent in senders(&self.lanes_of(what)) {
-            self.order(agent, &Order::Vitals(tag));
+    /// Asks those whose paths a fault strikes what they have counted, and under which conditions.
+    fn ask_vitals(&mut self, fault: usize, when: Ask) {
+        let what = &self.records[fault].fault.what;
+        let is_path = match what {
+            What::Cut { .. } | What::Partition(..) => when != Ask::After,
+            What::Conditions { .. } => true,
+            _ => false,
+        };
+        if is_path {
+            for agent in senders(&self.lanes_of(what)) {
+                self.order(agent, &Order::Vitals(when.tag(fault)));
+            }
         }
     }
 
     /// An agent tells what it has counted.
     pub(super) fn hear_vitals(&mut self, agent: usize, vitals: &Vitals) {
         let all = vitals.paths.values().map(|struck| struck.all());
-        let Ok(tag) = usize::try_from(vitals.tag) else {
+        let Some((fault, when)) = Ask::of(vitals.tag) else {
             return;
         };
-        let Some(record) = self.records.get_mut(tag / 2) else {
+        let Some(record) = self.records.get_mut(fault) else {
             self.struck += all.sum::<u64>();
             return;
         };
         let Actor { id, life, .. } = &self.agents[agent];
-        match tag % 2 {
-            0 => record.hear_before(agent, *life, vitals),
-            _ => record.hear_at_end((agent, id), *life, vitals),
+        match when {
+            Ask::Before => record.hear_before(agent, *life, vitals),
+            Ask::AtEnd => record.hear_at_end((agent, id), *life, vitals),
+            Ask::After if record.is_gone_from(vitals) => self.paths_are_as_before(fault, agent),
+            Ask::After => {}
         }
     }
 
@@ -226,31 +244,59 @@ impl Stage<'_> {
         }
     }
 
-    /// A message is offered, which its sender will say when it wrote.
-    pub(super) fn note_offered(&mut self, (from, to): Lane, number: u64) {
-        let from = &self.agents[from].id;
-        for record in self.records.iter_mut().filter(|r| r.is_under_way()) {
-            if let (What::Clock { agent, .. }, Some(jump)) = (&record.fault.what, &mut record.jump)
-                && agent == from
-            {
-                jump.offered((to, number), wall_clock().unix_ms());
-            }
-        }
-    }
-
-    /// A message has arrived that says when it was written.
-    pub(super) fn note_delivered(&mut self, (from, to): Lane, number: u64, written: Timestamp) {
-        let now = wall_clock().unix_ms();
+    /// A message has arrived: whether it shows that faults took place, or that they have healed.
+    pub(super) fn note_delivered(
+        &mut self,
+        (from, to): Lane,
+        number: u64,
+        written: Option<Written>,
+        at: Instant,
+    ) {
         for record in self.records.iter_mut().filter(|r| r.is_under_way()) {
             record.delivered += 1;
-            if let (What::Clock { agent, by_ms }, Some(jump)) =
-                (&record.fault.what, &mut record.jump)
+            if let What::Clock { agent, by_ms } = &record.fault.what
                 && self.agents[from].id == *agent
+                && written.is_some_and(|written| written.is_off_by(*by_ms))
             {
-                let shows = jump.shows(*by_ms, (to, number), written.unix_ms(), now);
-                record.seen += u64::from(shows);
+                record.seen += 1;
             }
         }
+        let is_right = written.is_some_and(Written::is_right);
+        let at = at.saturating_duration_since(self.begun);
+        let records = &self.records;
+        self.healing
+            .works(&Part::Lane(from, to), at, |fault, first| {
+                // One that did not set its clock right would go on sending.
+                let is_clock = records[fault].fault.what.kind() == Kind::Clock;
+                number >= first && (is_right || !is_clock)
+            });
+    }
+}
+
+/// When vitals are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ask {
+    /// Before the fault is done.
+    Before,
+    /// Before it is lifted.
+    AtEnd,
+    /// After that.
+    After,
+}
+
+impl Ask {
+    const ALL: [Self; 3] = [Self::Before, Self::AtEnd, Self::After];
+
+    /// The number that they are asked with.
+    fn tag(self, fault: usize) -> u64 {
+        (Self::ALL.len() * fault + self as usize) as u64
+    }
+
+    /// The fault, and when they were asked, by that number.
+    fn of(tag: u64) -> Option<(usize, Self)> {
+        let tag = usize::try_from(tag).ok()?;
+        let count = Self::ALL.len();
+        Some((tag / count, *Self::ALL.get(tag % count)?))
     }
 }
 
@@ -264,10 +310,6 @@ fn place(ids: &[AgentId], id: &AgentId) -> usize {
     let place = ids.iter().position(|other| other == id);
     place.expect("a scenario names agents of its swarm only")
 }
-
-/// The signaling server drops a connection that shows no life from one of its pings to the next, every
-/// 15 s: after this one it surely has.
-const GIVEN_UP_AFTER: Duration = Duration::from_secs(32);
 
 #[cfg(test)]
 mod tests {

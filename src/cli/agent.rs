@@ -26,6 +26,7 @@ use super::agent_lines::{Input, Line};
 use super::agent_mcp;
 use super::agent_pipes::{self, Told};
 use super::agent_told::{held, standing, told};
+use super::chaos_child::end_with_the_runner;
 use super::failure::{Failure, impossible};
 use super::interrupt::Interrupt;
 use super::joining::{Joining, Members};
@@ -80,6 +81,9 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args, _: &Globals) -> anyhow::Result<ExitCode> {
     let mut interrupt = Interrupt::listen()?;
+    if args.chaos {
+        end_with_the_runner()?;
+    }
     let (builder, members) = args.joining.builder(&args.id)?;
     let builder = builder.conversation_silence(args.conversation_silence);
     let builder = args.taking.apply(builder)?;

@@ -85,7 +85,7 @@ pub(crate) async fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCod
     bars.clear();
     // What could not be run, or did not hold, leaves its logs.
     let report = ran.map_err(|err| match err {
-        ChaosError::Plan(_) => unusable(err),
+        ChaosError::Plan(_) | ChaosError::Key { .. } => unusable(err),
         err => impossible(err),
     })?;
     let is_kept = args.keep.is_some() || !report.ok;

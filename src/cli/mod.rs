@@ -19,6 +19,7 @@ mod agent_told;
 mod bars;
 mod bench;
 mod chaos;
+mod chaos_child;
 mod chaos_tables;
 mod completions;
 mod failure;

@@ -1,17 +1,15 @@
 //! `ifswarm signal`: the signaling server, until Ctrl-C or SIGTERM.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::thread;
 
 use anyhow::anyhow;
-use tokio::sync::oneshot;
 
 use super::Globals;
+use super::chaos_child::{end_of_input, end_with_the_runner, telling};
 use super::failure::{Failure, impossible, unusable};
 use super::interrupt::Interrupt;
 use super::limits::{raise_descriptors, raise_descriptors_towards};
@@ -56,7 +54,7 @@ pub(crate) struct Args {
     witness: Option<PathBuf>,
     #[command(flatten)]
     watching: Watching,
-    /// End at the end of standard input, which is that of `ifswarm chaos`
+    /// End with `ifswarm chaos` at the other end of the pipes, and say who registers and who leaves
     #[arg(long, hide = true)]
     chaos: bool,
 }
@@ -64,6 +62,9 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args, _: &Globals) -> anyhow::Result<ExitCode> {
     // Before anything else, so that no signal is missed.
     let mut interrupt = Interrupt::listen()?;
+    if args.chaos {
+        end_with_the_runner()?;
+    }
     let swarm = args.swarm.as_ref().map(|path| Swarm::read(path));
     let swarm = swarm.transpose().map_err(unusable)?;
     let key = match &args.key {
@@ -100,6 +101,9 @@ pub(crate) async fn run(args: Args, _: &Globals) -> anyhow::Result<ExitCode> {
     let dir = args.witness.or_else(|| keeping.dir.clone());
     let mut witness = dir.map(|dir| SignalWitness::new(dir, key, keeping));
     config.witness = witness.as_ref().map(SignalWitness::sink);
+    if args.chaos {
+        config.witness = config.witness.map(telling);
+    }
 
     let watch = Arc::new(ServerWatch::new(
         witness.as_ref().map(SignalWitness::coverage),
@@ -187,17 +191,6 @@ pub(super) fn listen_address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
         "expected ADDRESS:PORT, such as 127.0.0.1:8443, [::1]:8443, or 0.0.0.0:8443 for all interfaces".into()
     })
-}
-
-/// Waits until whoever has the other end of standard input is gone, however that came about. A thread
-/// of its own: a read of standard input cannot be cancelled.
-async fn end_of_input() {
-    let (end, ended) = oneshot::channel();
-    thread::spawn(move || {
-        let _ = io::copy(&mut io::stdin(), &mut io::sink());
-        let _ = end.send(());
-    });
-    let _ = ended.await;
 }
 
 /// Standard streams, the listener, the runtime's own, the witness logs.

@@ -7,7 +7,7 @@ use ifswarm::chaos::{Conditions, Kind, Scenario, What, plan};
 use serde_json::Value;
 
 use crate::cli::{ifswarm, run};
-use crate::program::{Program, gone};
+use crate::program::{Program, gone, kill, lives};
 
 fn scenarios() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("swarms/chaos")
@@ -360,23 +360,70 @@ fn real_processes_survive_a_cut_a_freeze_a_kill_and_the_loss_of_the_server() {
 
 #[test]
 fn nobody_is_left_when_the_runner_is_killed() {
-    let (_dir, path) = written("for: 10m\nfaults: [{ at: 5m, freeze: ann, for: 1s }]\n");
+    let (_dir, path) = written("for: 10m\nfaults: [{ at: 500ms, freeze: ann, for: 1m }]\n");
     let mut command = ifswarm();
     command
         .arg("chaos")
         .arg("--keep")
         .arg(path.parent().unwrap());
     let runner = Program::start(command.arg(&path));
-    // The server and two agents.
+    // The server and two agents, one of which reads no end of its input.
     let all = loop {
         let found = children_of(runner.id());
-        if found.len() == 3 {
-            break found;
+        if found.len() == 3 && found.iter().any(|process| is_stopped(process)) {
+            break Left(found);
         }
         std::thread::yield_now();
     };
     runner.kill("KILL");
-    all.iter().for_each(|process| gone(process));
+    all.0.iter().for_each(|process| gone(process));
+}
+
+/// Processes that are killed, should this test fail.
+struct Left(Vec<String>);
+
+impl Drop for Left {
+    fn drop(&mut self) {
+        for process in self.0.iter().filter(|process| lives(process)) {
+            kill("KILL", process);
+        }
+    }
+}
+
+fn is_stopped(process: &str) -> bool {
+    let status = fs::read_to_string(format!("/proc/{process}/status"));
+    status.is_ok_and(|status| status.contains("\nState:\tT"))
+}
+
+#[test]
+fn a_server_under_chaos_says_who_registers_and_who_has_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = ifswarm();
+    command.args(["signal", "--chaos", "--open", "--listen", "127.0.0.1:0"]);
+    let server = Program::start(command.arg("--witness").arg(folder.path()));
+    let line = server.line().unwrap();
+    let url = line.strip_prefix("listening on ").unwrap();
+    let (_dir, scenario) = written("");
+    let mut command = ifswarm();
+    command.args(["agent", "--id", "ann", "--signal", url, "--swarm"]);
+    let agent = Program::start(command.arg(scenario.with_file_name("swarm.yaml")));
+    assert_eq!(server.line().as_deref(), Some("registered ann"));
+    agent.kill("KILL");
+    assert_eq!(server.line().as_deref(), Some("left ann"));
+    assert_eq!(server.end().code, 0);
+}
+
+#[test]
+fn a_key_of_the_swarm_that_cannot_be_read_is_2_and_is_named_before_anything_is_made() {
+    let swarm = "swarm: two\nagents: [{ id: ann }, { id: bob, key: no-key.pem }]\n";
+    let (dir, path) = written_of(swarm, "faults: [{ at: 1s, kill: ann, for: 1s }]\n");
+    let keep = dir.path().join("kept");
+    let (code, report, stderr) = chaos(&["--keep", keep.to_str().unwrap()], &path);
+    assert_eq!((code, report), (2, Value::Null), "{stderr}");
+    for part in ["agent `bob`", "no-key.pem"] {
+        assert!(stderr.contains(part), "{stderr}");
+    }
+    assert!(!keep.exists(), "nothing was started");
 }
 
 /// The processes whose parent this is.
