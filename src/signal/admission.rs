@@ -225,7 +225,8 @@ impl Default for Limits {
 const AGENTS_PER_SWARM: usize = 2048;
 /// Swarms cost little; the bound keeps an open server from growing without end.
 const SWARMS: usize = 1024;
-/// Each costs some 50 KiB with its buffers and TLS: half a GiB in all.
+/// Each costs some 50 KiB with its buffers and TLS, half a GiB in all; and its buffers stay as large as
+/// the largest frames that it sent and was sent, 2 MiB at most.
 const CONNECTIONS: usize = 10_000;
 /// A full swarm behind one address, twice, since a connection that was replaced lives on for a moment.
 const CONNECTIONS_PER_ADDRESS: usize = 2 * AGENTS_PER_SWARM;
