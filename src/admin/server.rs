@@ -79,10 +79,11 @@ fn holds(page: &mut Page, census: &Census) {
         ("swarms", census.swarms),
         ("agents", census.agents),
         ("bound_ids", census.bound_ids),
+        ("left", census.left),
     ];
     page.gauges(
         "ifswarm_signal_census",
-        "What the server holds: open sockets and such as shake hands, connections and such as have not registered, addresses, swarms, agents, ids bound to a key.",
+        "What the server holds: open sockets and such as shake hands, connections and such as have not registered, addresses, swarms, agents, ids bound to a key, agents that left and whose session is remembered.",
         "what",
         held.map(|(what, n)| (what, n as f64)),
     );

@@ -129,8 +129,10 @@ impl Core {
             }
             Effect::Signal(frame) => {
                 // Without a server it has nowhere to go: what it was for is made anew with the next.
-                if let Err(TrySendError::Full(_)) = self.signal_queue.try_send(frame) {
-                    tracing::warn!(agent = %self.me, reason = "the queue to the server is full", "a signaling frame was dropped; the dial is tried again");
+                if let Err(TrySendError::Full(_)) = self.signal_queue.try_send(frame)
+                    && let Some(unsaid) = self.of_server.say(self.now)
+                {
+                    tracing::warn!(agent = %self.me, reason = "the queue to the server is full", unsaid, "a signaling frame was dropped; the dial is tried again");
                 }
             }
             Effect::File(heard) => self.hear_of_file(*heard),

@@ -43,18 +43,21 @@ pub fn raise_descriptors(needed: u64) -> Result<(), LimitError> {
     resource.set(needed, hard).map_err(failed)
 }
 
-/// Lets this process have `wanted` files and sockets open, or as many as its hard limit allows.
+/// Lets this process have `wanted` files and sockets open, or as many as its hard limit allows; how
+/// many it may have now.
 ///
 /// # Errors
 /// [`LimitError::Io`].
-pub fn raise_descriptors_towards(wanted: u64) -> Result<(), LimitError> {
-    let (_, hard) = rlimit::Resource::NOFILE
-        .get()
-        .map_err(|source| LimitError::Io {
-            needed: wanted,
-            source,
-        })?;
-    raise_descriptors(wanted.min(hard))
+pub fn raise_descriptors_towards(wanted: u64) -> Result<u64, LimitError> {
+    let failed = |source| LimitError::Io {
+        needed: wanted,
+        source,
+    };
+    let resource = rlimit::Resource::NOFILE;
+    let (_, hard) = resource.get().map_err(failed)?;
+    raise_descriptors(wanted.min(hard))?;
+    let (soft, _) = resource.get().map_err(failed)?;
+    Ok(soft)
 }
 
 #[cfg(test)]
@@ -70,8 +73,8 @@ mod tests {
         let needed = u64::MAX - 1;
         let err = raise_descriptors(needed).unwrap_err();
         assert!(err.to_string().contains(&needed.to_string()), "{err}");
-        raise_descriptors_towards(needed).unwrap();
+        let had = raise_descriptors_towards(needed).unwrap();
         let (soft, hard) = rlimit::Resource::NOFILE.get().unwrap();
-        assert_eq!(soft, hard);
+        assert_eq!((soft, had), (hard, hard));
     }
 }

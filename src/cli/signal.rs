@@ -15,11 +15,11 @@ use super::interrupt::Interrupt;
 use super::limits::{raise_descriptors, raise_descriptors_towards};
 use super::output::print;
 use super::roster::known_keys;
-use super::signal_witness::SignalWitness;
+use super::signal_witness::{MAX_OPEN_LOGS, SignalWitness};
 use super::watching::Watching;
 use crate::admin::ServerWatch;
 use crate::identity::KeyPair;
-use crate::signal::{Admission, IceServer, Server, ServerConfig, ServerError, ServerTls};
+use crate::signal::{Admission, IceServer, Limits, Server, ServerConfig, ServerError, ServerTls};
 use crate::swarm::{Swarm, WitnessConfig};
 
 /// Run the signaling server, which introduces agents to each other
@@ -82,23 +82,34 @@ pub(crate) async fn run(args: Args, _: &Globals) -> anyhow::Result<ExitCode> {
         config.ice_servers = ice_servers(swarm);
         keeping = swarm.witness.clone();
     }
-    let limits = &config.limits;
-    // Those that have not registered, and those that are shaking hands.
-    let strangers = 2 * limits.unregistered;
+    let dir = args.witness.or_else(|| keeping.dir.clone());
+    let mut other = OTHER_DESCRIPTORS;
+    if dir.is_some() {
+        other += LOG_DESCRIPTORS;
+    }
+    let limits = &mut config.limits;
     match &swarm {
         Some(swarm) => {
             // Twice, because a replaced connection lives on for a moment.
-            let sockets = 2 * swarm.agents.len() + strangers;
-            raise_descriptors(sockets as u64 + OTHER_DESCRIPTORS).map_err(impossible)?;
+            let sockets = 2 * swarm.agents.len() + strangers(limits);
+            raise_descriptors(sockets as u64 + other).map_err(impossible)?;
         }
         None => {
             // How many will come, nobody knows; what there is has to do.
-            let sockets = limits.connections + strangers;
-            let wanted = sockets as u64 + OTHER_DESCRIPTORS;
-            raise_descriptors_towards(wanted).map_err(impossible)?;
+            let wanted = (limits.connections + strangers(limits)) as u64 + other;
+            let had = raise_descriptors_towards(wanted).map_err(impossible)?;
+            if had < wanted {
+                fit(limits, had.saturating_sub(other));
+                tracing::warn!(
+                    connections = limits.connections,
+                    of_one_address = limits.connections_per_address,
+                    reason = "too few open files",
+                    "this process may have {had} files and sockets open, and takes fewer connections: for all of them \
+                     raise the hard limit (`ulimit -Hn {wanted}` as root, or LimitNOFILE={wanted} of its service)"
+                );
+            }
         }
     }
-    let dir = args.witness.or_else(|| keeping.dir.clone());
     let mut witness = dir.map(|dir| SignalWitness::new(dir, key, keeping));
     config.witness = witness.as_ref().map(SignalWitness::sink);
     if args.chaos {
@@ -172,6 +183,26 @@ fn admission(args: &Args, swarm: Option<&Swarm>) -> anyhow::Result<Admission> {
     Ok(Admission::Rosters(rosters))
 }
 
+/// Sockets of those that have not registered, and of those that are shaking hands.
+fn strangers(limits: &Limits) -> usize {
+    2 * limits.unregistered
+}
+
+/// Makes do with so many sockets: everybody has the share of them that they had of all places, so that
+/// one address can take no more of few than of many.
+fn fit(limits: &mut Limits, sockets: u64) {
+    let of = (limits.connections + strangers(limits)) as u64;
+    let share = |places: &mut usize| {
+        // One place at least: none would be no server.
+        let fewer = (*places as u64).saturating_mul(sockets) / of;
+        *places = usize::try_from(fewer).unwrap_or(*places).max(1);
+    };
+    share(&mut limits.connections);
+    share(&mut limits.connections_per_address);
+    share(&mut limits.unregistered);
+    share(&mut limits.unregistered_per_address);
+}
+
 /// What the server tells its clients about the ways round a NAT.
 fn ice_servers(swarm: &Swarm) -> Vec<IceServer> {
     let stun = swarm.ice.stun.iter().map(|url| IceServer {
@@ -193,5 +224,26 @@ pub(super) fn listen_address(text: &str) -> Result<SocketAddr, String> {
     })
 }
 
-/// Standard streams, the listener, the runtime's own, the witness logs.
+/// Standard streams, the listener, the runtime's own, who looks at `--admin`.
 const OTHER_DESCRIPTORS: u64 = 64;
+/// The witness logs that are open at once: entries, lock and folder of each, and what is being written.
+const LOG_DESCRIPTORS: u64 = 4 * MAX_OPEN_LOGS as u64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_sockets_are_shared_as_many_are() {
+        for sockets in [0, 1, 100, 960, 4_000, 12_047] {
+            let mut limits = Limits::default();
+            fit(&mut limits, sockets);
+            let taken = limits.connections + strangers(&limits);
+            assert!(taken <= sockets.max(3) as usize, "{limits:?}");
+            assert!(taken + 4 > sockets as usize, "{limits:?}");
+            assert!(2 * limits.connections_per_address <= limits.connections.max(2));
+            assert!(4 * limits.unregistered_per_address <= limits.unregistered.max(4));
+            assert!(limits.unregistered_per_address >= 1);
+        }
+    }
+}

@@ -349,7 +349,7 @@ fn wall_clock() -> Timestamp {
 }
 
 /// Far below the usual limit of 1,024 open files; a closed log is opened again when it is needed.
-const MAX_OPEN_LOGS: usize = 64;
+pub(super) const MAX_OPEN_LOGS: usize = 64;
 /// From a note to the checkpoint that covers it: a second, less what the disk may take.
 const CHECKPOINT: Duration = Duration::from_millis(800);
 

@@ -76,6 +76,8 @@ pub(super) struct Swarm {
     pub(super) members: BTreeMap<AgentId, Member>,
     /// Without a roster: the first key seen of each id.
     pub(super) pins: BTreeMap<AgentId, PublicKey>,
+    /// Who was registered and is not: the last registration of each, which others may go by still.
+    pub(super) left: BTreeMap<AgentId, Later>,
 }
 
 #[derive(Debug)]
@@ -149,12 +151,17 @@ impl Rules {
             }
         }
         let current = state.and_then(|s| s.members.get(agent_id));
-        if let Some(current) = current.filter(|current| current.session > *session) {
-            let message = format!("a later session of `{agent_id}` is connected");
+        let (latest, is) = match current {
+            Some(member) => (Some(&member.proof), "is connected"),
+            // Its peers know the session, and would not hear of an older one.
+            None => (state.and_then(|s| s.left.get(agent_id)), "was connected"),
+        };
+        if let Some(latest) = latest.filter(|latest| latest.session > *session) {
+            let message = format!("a later session of `{agent_id}` {is}");
             let mut refusal = ErrorCode::OlderSession.because(message);
-            refusal.session = Some(current.session);
+            refusal.session = Some(latest.session);
             // Without it the agent would have to take our word.
-            refusal.later = Some(Box::new(current.proof.clone()));
+            refusal.later = Some(Box::new(latest.clone()));
             return Err(refusal);
         }
         let limits = &self.limits;
@@ -218,7 +225,8 @@ impl Default for Limits {
 const AGENTS_PER_SWARM: usize = 2048;
 /// Swarms cost little; the bound keeps an open server from growing without end.
 const SWARMS: usize = 1024;
-/// Each costs some 50 KiB with its buffers and TLS: half a GiB in all.
+/// Each costs some 50 KiB with its buffers and TLS, half a GiB in all; and its buffers stay as large as
+/// the largest frames that it sent and was sent, 2 MiB at most.
 const CONNECTIONS: usize = 10_000;
 /// A full swarm behind one address, twice, since a connection that was replaced lives on for a moment.
 const CONNECTIONS_PER_ADDRESS: usize = 2 * AGENTS_PER_SWARM;

@@ -149,6 +149,41 @@ fn an_equal_or_later_session_replaces_and_an_older_one_is_told_the_current() {
 }
 
 #[test]
+fn who_left_is_known_by_its_last_session_for_as_long_as_others_may_go_by_it() {
+    for roster in [false, true] {
+        let mut world = match roster {
+            true => World::with_roster(),
+            false => World::open(),
+        };
+        let (a, _) = world.register("a", 1, 20);
+        let b = world.join("b", 2);
+        // However it left: it may have no disk, and a clock that went back.
+        world.handle(a, Input::Closed);
+        assert_eq!(world.room.census().left, 1);
+        let (conn, effects) = world.register("a", 1, 19);
+        let refusal = error(&effects);
+        assert_eq!(refusal.code, ErrorCode::OlderSession);
+        assert_eq!(refusal.session, Some(session(20)));
+        let later = refusal.later.unwrap();
+        let (five, id, mine) = (swarm("five"), "a".parse().unwrap(), key(1).public_key());
+        assert!(later.proves(&five, &id, &mine, session(19)));
+        assert_eq!(closed(&effects), [conn]);
+        // The process that was there, back after an outage; and one that makes a later session.
+        for ms in [20, 20, 21] {
+            let (back, effects) = world.register("a", 1, ms);
+            assert_eq!(closed(&effects), NOBODY);
+            assert_eq!(world.room.census().left, 0);
+            world.handle(back, Input::Closed);
+        }
+        // With the last of the swarm nobody is left who goes by it.
+        world.handle(b, Input::Closed);
+        assert_eq!(world.room.census().left, 0);
+        let (_, effects) = world.register("a", 1, 1);
+        assert_eq!(closed(&effects), NOBODY);
+    }
+}
+
+#[test]
 fn an_agent_alone_in_its_swarm_can_be_replaced_too() {
     let mut world = World::open();
     world.join("a", 1);

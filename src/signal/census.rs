@@ -24,4 +24,6 @@ pub struct Census {
     pub agents: usize,
     /// Ids of open swarms that are bound to a key.
     pub bound_ids: usize,
+    /// Agents that left and whose last session is remembered, while anyone of their swarm is there.
+    pub left: usize,
 }

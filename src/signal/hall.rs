@@ -16,6 +16,7 @@ use super::crowd::{Crowd, Network};
 use super::notes::WitnessNote;
 use super::queue::{NotQueued, Outbound, Outlet, Queue, Weight, queue};
 use super::room::{Arrival, ConnId, Effect, Input, Room};
+use super::seldom::Seldom;
 use super::tls::ServerTls;
 use super::traffic::Traffic;
 
@@ -37,6 +38,8 @@ struct State {
     all: Weight,
     next_conn: ConnId,
     witness: Option<Box<dyn FnMut(WitnessNote) + Send>>,
+    /// Lines about those who were dropped: anybody can bring them about.
+    of_deaf: Seldom,
     closed: bool,
 }
 
@@ -66,6 +69,7 @@ impl Hall {
             all: Weight::default(),
             next_conn: 0,
             witness,
+            of_deaf: Seldom::default(),
             closed: false,
         };
         state.apply(effects);
@@ -267,11 +271,14 @@ impl State {
         let queued = way.queue.bytes();
         way.queue.cut();
         self.room.traffic.dropped += 1;
-        tracing::warn!(
-            conn,
-            queued,
-            reason,
-            "dropped a client that does not read what it is sent"
-        );
+        if let Some(unsaid) = self.of_deaf.say(Instant::now()) {
+            tracing::warn!(
+                conn,
+                queued,
+                reason,
+                unsaid,
+                "dropped a client that does not read what it is sent"
+            );
+        }
     }
 }

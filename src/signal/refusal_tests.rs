@@ -214,6 +214,7 @@ async fn who_was_refused_and_is_gone_leaves_nothing_behind() {
                 swarms: 1,
                 agents: 1,
                 bound_ids: 1,
+                left: 0,
             }
         );
         for round in 0..ROUNDS {

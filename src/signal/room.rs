@@ -164,7 +164,8 @@ impl Room {
             addresses: self.connected.networks().max(self.unregistered.networks()),
             swarms: self.swarms.len(),
             agents: swarms.clone().map(|swarm| swarm.members.len()).sum(),
-            bound_ids: swarms.map(|swarm| swarm.pins.len()).sum(),
+            bound_ids: swarms.clone().map(|swarm| swarm.pins.len()).sum(),
+            left: swarms.map(|swarm| swarm.left.len()).sum(),
             ..Census::default()
         }
     }
@@ -309,6 +310,7 @@ impl Room {
         let registered = Registered::text(agent_id, others, &self.rules.ice_servers);
         let member = Member::new(conn, register, proof);
         let joined = Peer::joined(&member.listed);
+        state.left.remove(agent_id);
         state.members.insert(agent_id.clone(), member);
         if matches!(self.rules.admission, Admission::Open) {
             state.pins.insert(agent_id.clone(), public_key);
@@ -406,6 +408,10 @@ impl Room {
             return;
         };
         let session = member.session;
+        if let Some(state) = self.swarms.get_mut(swarm) {
+            // With a roster as many as it has, without one as many as are bound to a key.
+            state.left.insert(agent_id.clone(), member.proof);
+        }
         let metadata = json!({ "reason": reason, "session": session });
         self.note(swarm, "agent_left", Some(agent_id), metadata);
         let left = ServerFrame::AgentLeft {

@@ -17,6 +17,7 @@ use super::census::Census;
 use super::connection::{self, Accepted};
 use super::hall::Hall;
 use super::notes::WitnessNote;
+use super::seldom::Seldom;
 use super::tls::ServerTls;
 use super::traffic::ServerObserver;
 use super::wire::IceServer;
@@ -220,6 +221,7 @@ fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
 async fn accept(listener: TcpListener, hall: Arc<Hall>, stopped: watch::Receiver<bool>) {
     let mut tasks = JoinSet::new();
     let mut stop = stopped.clone();
+    let mut refused = Seldom::default();
     loop {
         // All three are cancel-safe: no connection and no joined task is lost.
         tokio::select! {
@@ -240,7 +242,9 @@ async fn accept(listener: TcpListener, hall: Arc<Hall>, stopped: watch::Receiver
                 }
                 Err(err) => {
                     // Most often too many open files: it passes when connections end.
-                    tracing::warn!(reason = %err, "cannot accept a connection: {err}");
+                    if let Some(unsaid) = refused.say(Instant::now()) {
+                        tracing::warn!(reason = %err, unsaid, "cannot accept a connection: {err}");
+                    }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             },

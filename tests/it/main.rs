@@ -21,6 +21,7 @@ mod contract;
 mod conversation;
 mod countersigning;
 mod deploy;
+mod few_files;
 mod files;
 mod files_raw;
 mod fixtures;
