@@ -225,7 +225,9 @@ mod tests {
     #[test]
     fn what_is_put_back_stands_before_what_came_later() {
         let unread = Unread::default();
-        [3, 5, 6].map(|place| unread.push(own(place)));
+        [3, 5, 6]
+            .into_iter()
+            .for_each(|place| unread.push(own(place)));
         assert_eq!(unread.try_next().unwrap().place, 3);
         unread.put_back([1, 2, 4].map(own));
         assert_eq!(unread.try_next().unwrap().place, 1);
