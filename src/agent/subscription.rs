@@ -303,7 +303,7 @@ mod tests {
                 }
             };
             let (acked, reply, _) = tokio::join!(acked, reply, answering);
-            assert_eq!(acked.unwrap().sequence_num, full + 1);
+            assert!(acked.unwrap().sequence_num > full);
             assert_eq!(reply.unwrap().source(), bob.id());
         }
         ann.shutdown("done").await.unwrap();
