@@ -23,9 +23,9 @@ use crate::message::IfMessage;
 ///
 /// In an agent with an [outbox on disk](super::Builder::outbox) no message is lost with a subscription
 /// that is dropped: what stands in it unread, and no other has, goes to those that are there, before
-/// what came later and they have not read, or waits with what comes then for the next subscriber. So
-/// each message is read once, and those of an author in their order, also by a program that subscribes
-/// anew and drops its old subscription then. An agent without one has acknowledged it, and it is lost.
+/// what came later and they have not read, or waits with what comes then for the next subscriber. So a
+/// program that subscribes anew, drops its old subscription and reads on has each message once, and
+/// those of an author in their order. An agent without one has acknowledged it, and it is lost.
 #[derive(Debug)]
 pub struct Subscription {
     unread: Arc<Unread>,
@@ -303,7 +303,7 @@ mod tests {
                 }
             };
             let (acked, reply, _) = tokio::join!(acked, reply, answering);
-            assert_eq!(acked.unwrap().sequence_num, full + 1);
+            assert!(acked.unwrap().sequence_num > full);
             assert_eq!(reply.unwrap().source(), bob.id());
         }
         ann.shutdown("done").await.unwrap();

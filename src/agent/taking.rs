@@ -6,7 +6,7 @@
 //! | the agent | acknowledges a message | one that nobody received, of a subscriber that is dropped | one that was received, and let go of untaken |
 //! |---|---|---|---|
 //! | in memory | when it comes; while its program is [behind](is_behind), when nobody has it any more | is lost: there is no second chance, and the author must not wait for ever | the same |
-//! | with an outbox on disk | when it is noted that the program has it | waits for the next subscriber; when the agent ends, it is not noted, and comes again after the restart | comes again after the restart |
+//! | with an outbox on disk | when it is noted that the program has it | goes to the subscribers that are there, before what came later, or waits for the next one; when the agent ends, it is not noted, and comes again after the restart | comes again after the restart |
 //!
 //! So on disk a message that is not noted is sent again by its author after a crash, and one that is
 //! noted is not.

@@ -167,17 +167,14 @@ async fn serve(
     let (grace, files_failed) = tokio::select! {
         heard = &mut listening => {
             let observer = agent.observer();
-            return match heard {
-                // It has ended by itself, and says why.
-                Heard::All => {
-                    let ended = async { agent.ended().await.map_err(impossible).map(|_| ExitCode::SUCCESS) };
-                    wind_up(&observer, ended, ready(()), interrupt).await
-                }
-                Heard::Nobody => {
-                    let left = leave(agent, "nobody listens", AT_THE_END);
-                    wind_up(&observer, left, ready(()), interrupt).await
+            let left = async {
+                match heard {
+                    // It has ended by itself, and says why.
+                    Heard::All => agent.ended().await.map_err(impossible).map(|_| ExitCode::SUCCESS),
+                    Heard::Nobody => leave(agent, "nobody listens", AT_THE_END).await,
                 }
             };
+            return wind_up(&observer, left, ready(()), interrupt).await;
         }
         failed = speaking => (AT_THE_END, failed),
         () = interrupt.heard() => (WHEN_TOLD, 0),
@@ -312,9 +309,9 @@ const AT_THE_END: Duration = Duration::from_secs(10);
 const WHEN_TOLD: Duration = Duration::from_secs(1);
 /// When told to end: until the agent has left and what it told is taken.
 const FOR_THE_REST: Duration = Duration::from_millis(2500);
-/// When told to end: until the agent has left, were its disk to hang. It takes a second, and three more
-/// where links do not close.
-const FOR_LEAVING: Duration = Duration::from_millis(4500);
+/// When told to end: until the agent has left, were its disk to hang. Otherwise that takes a second, and
+/// three more where links do not close.
+const FOR_LEAVING: Duration = Duration::from_secs(30);
 /// When told to end: until that is written, and a child program has ended.
 const FOR_LAST_LINES: Duration = Duration::from_millis(2200);
 /// How long a draft waits for the link that it is for.

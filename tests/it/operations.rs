@@ -181,9 +181,8 @@ fn an_agent_that_nobody_listens_to_ends_all_the_same_when_told() {
 #[test]
 fn an_agent_whose_input_has_ended_and_whose_output_nobody_reads_hears_that_it_is_to_end() {
     let swarm = Swarm::start("");
-    let [ann, _] = swarm.agents();
+    let mut ann = swarm.agent("ann", &["--swarm", "swarm.yaml", "--stay"]);
     let mut bob = swarm.agent("bob", &["--swarm", "swarm.yaml"]);
-    let mut ann = ann;
     while bob.until("peer")["state"] != "up" {}
     let mut input = ann.stdin.take().unwrap();
     let talking = thread::spawn(move || {
