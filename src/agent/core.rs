@@ -36,7 +36,7 @@ use super::vitals::Tally;
 use super::{AgentError, Stats, testimony};
 use crate::identity::{AgentId, KeyPair, Session, SwarmName};
 use crate::link::Endpoint;
-use crate::mesh::{Mesh, Output, PeerState, PeerView};
+use crate::mesh::{GivenBack, Mesh, Output, PeerState, PeerView};
 use crate::message::{Destination, Timestamp};
 use crate::signal::{ClientFrame, Seldom, SeldomOfEach};
 use crate::swarm::SdpDetail;
@@ -304,6 +304,10 @@ impl Core {
                 why,
             } => {
                 let range = (from, to);
+                if why == GivenBack::NoNeighbour {
+                    // It happens before anybody can listen to events.
+                    tracing::warn!(agent = %self.me, %peer, %destination, from, to, reason = why.as_str(), "messages that were kept in the outbox are given up");
+                }
                 self.settled(&peer, &destination, range);
                 let entry = testimony::undelivered(&peer, &destination, range, why, self.wall);
                 self.testify(entry);

@@ -163,6 +163,37 @@ fn what_nobody_comes_for_is_given_back_and_witnessed() {
     assert_eq!(entry["peer_id"], "bob");
 }
 
+#[test]
+fn what_was_kept_for_one_that_the_swarm_file_no_longer_links_is_given_back_at_the_start() {
+    let stage = Stage::new(&["hub", "ann", "bob"]);
+    let mut ann = start(&stage, "ann");
+    let bob = start(&stage, "bob");
+    linked(&ann);
+    killed(bob);
+    say(&mut ann, "bob", 1);
+    assert_eq!(ann.event("sent")["destination"], "bob");
+    killed(ann);
+    let file = stage.path("swarm.yaml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text + "topology: hub-spoke\n").unwrap();
+    // The second start finds nothing any more that it would have to give back.
+    for _ in 0..2 {
+        let ann = start(&stage, "ann");
+        ann.event("ready");
+        ann.kill("TERM");
+        let ended = ann.end();
+        assert_eq!(ended.code, 0, "{}", ended.log);
+    }
+    let entries = entries(&stage.path("witness"), "ann");
+    let given_back = entries
+        .iter()
+        .filter(|entry| entry["event"] == "ifmessage_undelivered");
+    let given_back: Vec<_> = given_back
+        .map(|entry| (&entry["peer_id"], &entry["metadata"]["reason"]))
+        .collect();
+    assert_eq!(given_back, [(&json!("bob"), &json!("no-neighbour"))]);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_sends_more_than_is_kept_waits_or_is_told_and_an_acknowledgement_makes_room() {
     within(async {
