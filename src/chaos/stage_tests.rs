@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::account;
 use super::conditions::Conditions;
 use super::process::{Heard, Who};
 use super::record::{Record, Written};
+use super::report::LinkSums;
 use super::run::Options;
 use super::said::{Setting, Vitals};
 use super::scenario::{Fault, Scenario, What};
@@ -190,6 +192,21 @@ async fn an_agent_of_which_the_server_has_let_go_is_registered_again_when_both_s
     assert!(!stage.has_registered(0));
     hear(&mut stage, by_agent("back")).await;
     assert!(stage.has_registered(0) && stage.healing.took(0).is_some());
+}
+
+#[tokio::test]
+async fn a_pair_whose_every_draft_is_refused_fails_the_run() {
+    let run = Run::of("exit 0");
+    let mut stage = run.stage();
+    let ids = run.scenario.swarm.ids();
+    let number = stage.ledger.offer(&(0, 1));
+    stage.ledger.refused(&(0, 1), number);
+    let report = account::told(&mut stage, Duration::from_secs(1), LinkSums::default());
+    let silent = format!(
+        "none of 1 messages offered from {} to {} was delivered",
+        ids[0], ids[1]
+    );
+    assert_eq!(report.failures, [silent]);
 }
 
 async fn hear(stage: &mut Stage<'_>, (who, line): (Who, String)) {
