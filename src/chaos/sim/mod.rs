@@ -11,6 +11,8 @@ mod laws;
 mod node;
 mod program;
 mod storm;
+#[cfg(test)]
+mod tests;
 mod wires;
 mod world;
 

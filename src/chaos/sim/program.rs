@@ -195,14 +195,18 @@ impl World {
         let Some(node) = self.nodes.get_mut(&agent) else {
             return;
         };
-        let waits = node.unread.iter().find(|unread| {
-            unread.until_taken
-                && unread.message.sequence_num <= up_to
-                && unread.message.stream() == stream
+        let mut waiting = node.unread.iter().filter(|unread| unread.until_taken);
+        let waits = waiting.find(|Unread { message, .. }| {
+            message.sequence_num <= up_to && message.stream() == stream
         });
-        self.laws.must(waits.is_none(), || {
-            format!("{agent} acknowledges {up_to} of {far}, and its program has not read {waits:?}")
-        });
+        let waits = waits.map(|unread| unread.message.sequence_num);
+        if let Some(number) = waits {
+            self.laws.must(false, || {
+                format!(
+                    "{agent} acknowledges {up_to} of {far}, and its program has not read {number}"
+                )
+            });
+        }
         let vouched = node.vouched.entry(stream).or_default();
         *vouched = up_to.max(*vouched);
     }

@@ -318,7 +318,7 @@ impl World {
             .retain(|(_, wire, _)| (wire.link, wire.to) != (link, to));
     }
 
-    fn leave(&mut self, agent: usize) {
+    pub(super) fn leave(&mut self, agent: usize) {
         let Some(node) = self.nodes.get_mut(&agent).filter(|n| !n.is_frozen()) else {
             return;
         };
@@ -347,3 +347,46 @@ impl World {
 /// The farthest that a clock jumps: less than an outbox keeps, so that no message that is read from
 /// a disk looks too old to be kept.
 const JUMP: Duration = Duration::from_secs(23 * 60 * 60);
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::linked;
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_clock_is_put_right_at_the_end_of_its_jump_and_of_the_storm() {
+        let mut world = linked();
+        world.strike(Kind::Clock, 0, 1);
+        assert_ne!(world.wall_of(0), world.wall());
+        world.run_until(world.now + 6 * SECOND);
+        assert_eq!(world.wall_of(0), world.wall());
+
+        world.strike(Kind::Clock, 0, 1);
+        assert_ne!(world.wall_of(0), world.wall());
+        world.heal(Duration::ZERO);
+        assert_eq!(world.wall_of(0), world.wall());
+    }
+
+    #[test]
+    fn a_stopped_agent_registers_again_only_when_it_goes_on() {
+        let mut world = linked();
+        let registered = |world: &World| -> Vec<usize> {
+            world
+                .registered
+                .iter()
+                .flatten()
+                .map(|(agent, _)| *agent)
+                .collect()
+        };
+        let frozen_until = world.now + 10 * SECOND;
+        world.nodes.get_mut(&0).unwrap().frozen_until = Some(frozen_until);
+        assert!(world.lose_server());
+        world.storm.server_back = Some(world.now + SECOND);
+        world.run_until(frozen_until - SECOND);
+        assert_eq!(registered(&world), [1]);
+        world.run_until(frozen_until + SECOND);
+        assert_eq!(registered(&world), [0, 1]);
+    }
+}
