@@ -1,6 +1,7 @@
 //! When which fault comes: those of the scenario, and those that a seed draws. Pure: one seed, one
 //! plan.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::conditions::RUNGS;
@@ -39,12 +40,24 @@ pub enum PlanError {
         /// A run in which there is time for one, whatever the seed.
         enough: Duration,
     },
+    /// Chance may draw more faults than a run can have.
+    #[error(
+        "found `random` with a fault every {} in a run of {}, expected at most {MAX_FAULTS} faults: give it {} or less (`--for`, or `for:` in the file), or a longer `every`",
+        written(*every), written(*length), written(longest_of(*every))
+    )]
+    TooMany {
+        /// The shortest time from one to the next.
+        every: Duration,
+        /// How long the run is.
+        length: Duration,
+    },
 }
 
 /// All faults of a run of this length, by the time at which they begin.
 ///
 /// # Errors
-/// [`PlanError`]: a run that leaves out what its scenario says would show less than it seems to.
+/// [`PlanError`]: a run that leaves out what its scenario says would show less than it seems to, and
+/// one that is too long for its `random` would never be drawn to its end.
 pub fn plan(scenario: &Scenario, seed: u64, length: Duration) -> Result<Vec<Fault>, PlanError> {
     let mut faults = scenario.faults.clone();
     if let Some(last) = faults.iter().max_by_key(|fault| fault.ends())
@@ -58,6 +71,10 @@ pub fn plan(scenario: &Scenario, seed: u64, length: Duration) -> Result<Vec<Faul
         });
     }
     if let Some(random) = &scenario.random {
+        let every = *random.every.start();
+        if length > longest_of(every) {
+            return Err(PlanError::TooMany { every, length });
+        }
         let mut chance = Chance::new(seed);
         draw(scenario, random, &mut chance, length, &mut faults);
         if faults.len() == scenario.faults.len() {
@@ -74,6 +91,11 @@ pub fn plan(scenario: &Scenario, seed: u64, length: Duration) -> Result<Vec<Faul
     }
     faults.sort_by_key(|fault| fault.at);
     Ok(faults)
+}
+
+/// The longest run in which chance draws no more faults than there may be, if it draws one so often.
+pub(super) fn longest_of(every: Duration) -> Duration {
+    every.saturating_mul(MAX_FAULTS as u32)
 }
 
 /// A time as `--for` and files have it.
@@ -93,6 +115,7 @@ fn draw(
     length: Duration,
     faults: &mut Vec<Fault>,
 ) {
+    let paths = Paths::of(scenario);
     let mut at = Duration::ZERO;
     loop {
         at += chance.between(*random.every.start(), *random.every.end());
@@ -101,30 +124,54 @@ fn draw(
             return;
         }
         // Whom it strikes must be well, or nothing would show that it took place.
-        for _ in 0..TRIES {
+        let soon = at + lasts + REST_AFTER_KILL;
+        let near = faults
+            .iter()
+            .filter(|other| other.at < soon && at < other.ends() + REST_AFTER_KILL);
+        let near: Vec<_> = near.collect();
+        let drawn = (0..TRIES).find_map(|_| {
             let kind = random.of[chance.below(random.of.len() as u64) as usize];
-            let what = strike(scenario, kind, chance);
+            let what = strike(scenario, &paths, kind, chance);
             let fault = Fault { at, lasts, what };
-            if !faults
-                .iter()
-                .any(|other| in_each_others_way(scenario, &fault, other))
-            {
-                faults.push(fault);
-                break;
-            }
+            let mut near = near.iter();
+            let is_hidden = near.any(|other| in_each_others_way(&paths, &fault, other));
+            (!is_hidden).then_some(fault)
+        });
+        faults.extend(drawn);
+    }
+}
+
+/// The links of a swarm, found once for all that is drawn.
+struct Paths {
+    links: Vec<(AgentId, AgentId)>,
+    /// Agents that have links with one other agent only, and that other one.
+    only: BTreeMap<AgentId, AgentId>,
+}
+
+impl Paths {
+    fn of(scenario: &Scenario) -> Self {
+        let mut peers = BTreeMap::<_, BTreeSet<_>>::new();
+        for (from, to) in scenario.lanes() {
+            peers.entry(from).or_default().insert(to);
+        }
+        let only = peers.into_iter().filter(|(_, peers)| peers.len() == 1);
+        let only = only.filter_map(|(agent, mut peers)| Some((agent, peers.pop_first()?)));
+        Self {
+            links: scenario.swarm.links(),
+            only: only.collect(),
         }
     }
 }
 
 /// A fault of this kind, somewhere.
-fn strike(scenario: &Scenario, kind: Kind, chance: &mut Chance) -> What {
+fn strike(scenario: &Scenario, paths: &Paths, kind: Kind, chance: &mut Chance) -> What {
     let agents = &scenario.swarm.agents;
     let anyone = |chance: &mut Chance| {
         let n = chance.below(agents.len() as u64) as usize;
         agents[n].id.clone()
     };
     let anywhere = |chance: &mut Chance| {
-        let links = scenario.swarm.links();
+        let links = &paths.links;
         let (a, b) = links[chance.below(links.len() as u64) as usize].clone();
         match chance.per_mille(500) {
             true => (a, b),
@@ -180,7 +227,7 @@ fn strike(scenario: &Scenario, kind: Kind, chance: &mut Chance) -> What {
 
 /// Whether one of two faults hides that the other took place: a process that is not there drops no
 /// packet of a path that is cut, and one that is killed itself does not say that its only neighbour was.
-fn in_each_others_way(scenario: &Scenario, one: &Fault, other: &Fault) -> bool {
+fn in_each_others_way(paths: &Paths, one: &Fault, other: &Fault) -> bool {
     let over = |fault: &Fault| fault.ends() + rest_after(&fault.what);
     if one.at >= over(other) || other.at >= over(one) {
         return false;
@@ -197,7 +244,7 @@ fn in_each_others_way(scenario: &Scenario, one: &Fault, other: &Fault) -> bool {
         (What::Signaling, What::Signaling) => true,
         (What::Signaling, _) | (_, What::Signaling) => false,
         (What::Kill(a), What::Kill(b)) => {
-            a == b || has_no_other(scenario, a, b) || has_no_other(scenario, b, a)
+            a == b || paths.only.get(a) == Some(b) || paths.only.get(b) == Some(a)
         }
         (a, b) => match (a.process(), b.process()) {
             (Some(process), _) => strikes(process, b),
@@ -205,13 +252,6 @@ fn in_each_others_way(scenario: &Scenario, one: &Fault, other: &Fault) -> bool {
             (None, None) => paths_meet(a, b),
         },
     }
-}
-
-/// Whether an agent has links with nobody but this other one.
-fn has_no_other(scenario: &Scenario, agent: &AgentId, other: &AgentId) -> bool {
-    let lanes = scenario.lanes();
-    let mut peers = lanes.iter().filter(|(from, _)| from == agent);
-    peers.all(|(_, peer)| peer == other)
 }
 
 /// How long what was struck is left alone.
@@ -236,6 +276,9 @@ fn paths_meet(a: &What, b: &What) -> bool {
     }
 }
 
+/// The faults of a run, those of its file and those by chance each: a run of a day has one every ten
+/// seconds.
+pub(super) const MAX_FAULTS: usize = 10_000;
 /// Places that are tried for a fault before it is left out.
 const TRIES: usize = 20;
 /// From the end of a fault to the next one at the same place: to start again, and to be seen well.
@@ -374,6 +417,25 @@ mod tests {
         for seed in 0..100 {
             assert!(plan(&scenario, seed, enough).is_ok(), "{seed}");
         }
+    }
+
+    #[test]
+    fn more_faults_than_a_run_may_have_are_an_error_and_as_many_are_drawn_to_the_end() {
+        let mut scenario = scenario(&Kind::ALL.map(|(_, kind)| kind));
+        let ms = Duration::from_millis(1);
+        let random = scenario.random.as_mut().unwrap();
+        random.every = 60 * ms..=6000 * ms;
+        let ten_minutes = 600_000 * ms;
+        assert!(plan(&scenario, 1, ten_minutes).is_ok());
+        let err = plan(&scenario, 1, ten_minutes + ms).unwrap_err();
+        for part in ["every 60ms", "at most 10000", "600s or less"] {
+            assert!(err.to_string().contains(part), "{err}");
+        }
+        // Also when each of them meets another at nearly every place.
+        let random = scenario.random.as_mut().unwrap();
+        random.every = 60 * ms..=60 * ms;
+        random.lasts = ten_minutes / 2..=ten_minutes / 2;
+        assert!(plan(&scenario, 1, ten_minutes).is_ok());
     }
 
     #[test]

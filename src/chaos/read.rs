@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::conditions::{Conditions, RUNGS};
-use super::plan::written;
+use super::plan::{MAX_FAULTS, longest_of, written};
 use super::read_faults::faults;
 use super::read_paths::{Ground, LONGEST, conditions, per_mille};
 use super::scenario::{Expect, Fault, Kind, RandomFaults, Scenario, ScenarioError, Traffic};
@@ -106,6 +106,21 @@ fn length(
             )
             .help(format!("give it `for: {least}` or more")));
     }
+    let every = random.map(|random| *random.every.start());
+    if let (Some(every), Some(field)) = (every, fields.get("random"))
+        && length > longest_of(every)
+    {
+        let members = field.members(&RANDOM)?;
+        let (found, length) = (written(every), written(length));
+        return Err(members
+            .get("every")
+            .unwrap_or(field)
+            .fault_found(
+                format!("a fault every {found} by chance, in a run of {length}"),
+                format!("at most {MAX_FAULTS} of them"),
+            )
+            .help("make `every` longer, or `for` shorter: they would take longer to draw than to come"));
+    }
     Ok(length)
 }
 
@@ -163,7 +178,7 @@ fn traffic(field: &Field<'_>) -> Result<Traffic, Flaw> {
 }
 
 fn random(field: &Field<'_>) -> Result<RandomFaults, Flaw> {
-    let members = field.members(&["every", "for", "of"])?;
+    let members = field.members(&RANDOM)?;
     let expected = "kinds of faults, as in `[kill, freeze]`";
     let of = members.need("of", expected)?;
     let kinds = of.list(expected)?;
@@ -276,6 +291,8 @@ fn whole_percent(field: &Field<'_>) -> Result<u32, Flaw> {
 const FIELDS: [&str; 10] = [
     "chaos", "swarm", "for", "traffic", "all", "links", "faults", "random", "ladder", "expect",
 ];
+/// What `random` may have.
+const RANDOM: [&str; 3] = ["every", "for", "of"];
 /// How long a run goes on after the last fault where it does not say.
 const AFTERWARDS: Duration = Duration::from_secs(5);
 /// More a second than a program at a pipe writes.

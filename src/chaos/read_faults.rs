@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::plan::written;
+use super::plan::{MAX_FAULTS, written};
 use super::read_paths::{Ground, LONGEST, conditions, listed};
 use super::scenario::{Fault, What};
 use crate::identity::AgentId;
@@ -272,8 +272,6 @@ const WHATS: [&str; 7] = [
     "clock",
     "conditions",
 ];
-/// A run of a day has one every ten seconds.
-const MAX_FAULTS: usize = 10_000;
 /// Some messages are written within this after the order to jump: a jump back is shown by those that
 /// seem older than the order, and later there are none.
 const LEAST_JUMP: Duration = Duration::from_secs(1);

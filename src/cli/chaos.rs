@@ -1,6 +1,6 @@
 //! `ifswarm chaos`: a swarm under a scenario of faults, and the ledger of its messages.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use super::interrupt::Interrupt;
 use super::mesh_up::{duration, interrupted, json, verdict};
 use super::{Globals, chaos_tables, limits, output};
 use crate::bench::Progress;
-use crate::chaos::sim::{Shape, shape_of, simulate as run_seeds, trace_seed};
+use crate::chaos::sim::{Shape, SimReport, shape_of, simulate as run_seeds, trace_seed};
 use crate::chaos::{ChaosError, Kind, Options, Scenario, run as run_scenario};
 
 /// Run a swarm under a scenario of faults, and account for every message
@@ -27,7 +27,7 @@ pub(crate) struct Args {
     /// The scenario file, such as swarms/chaos/short.yaml
     file: PathBuf,
     /// Draws the faults that come by chance [default: one that is new]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(0..=LARGEST_SEED))]
     seed: Option<u64>,
     /// For how long faults and messages come [default: as the file says]
     #[arg(long = "for", value_name = "TIME", value_parser = duration)]
@@ -45,8 +45,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 300, requires = "simulate", conflicts_with = "seed",
           value_parser = clap::value_parser!(u64).range(1..=MOST_SEEDS))]
     seeds: u64,
-    /// Keep logs, witness and outboxes in a folder of this run below this one; with --simulate --seed
-    /// all that happened, step by step
+    /// Keep logs, witness and outboxes in a folder of this run below this one; with --simulate all that
+    /// happened, step by step: of the one --seed, or of each that broke a law
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
 }
@@ -104,9 +104,7 @@ pub(crate) async fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCod
 
 /// Many seeds, or one, on simulated time.
 async fn simulate(args: &Args, scenario: &Scenario, globals: &Globals) -> anyhow::Result<ExitCode> {
-    let seeds = args
-        .seed
-        .map_or(0..args.seeds, |seed| seed..seed.saturating_add(1));
+    let seeds = args.seed.map_or(0..args.seeds, |seed| seed..seed + 1);
     let kinds = match scenario.kinds() {
         kinds if kinds.is_empty() => Kind::ALL.map(|(_, kind)| kind).to_vec(),
         kinds => kinds,
@@ -126,14 +124,15 @@ async fn simulate(args: &Args, scenario: &Scenario, globals: &Globals) -> anyhow
     };
     bars.clear();
     let report = report.map_err(impossible)?;
-    if let (Some(seed), Some(folder)) = (args.seed, &args.keep) {
-        let (_, trace) = trace_seed(seed, shape(&kinds, seed));
-        let file = folder.join(format!("seed-{seed}.txt"));
-        let written = std::fs::create_dir_all(folder);
-        let written = written.and_then(|()| std::fs::write(&file, trace.join("\n") + "\n"));
-        let context = || format!("{} cannot be written", file.display());
-        written.with_context(context).map_err(impossible)?;
-        output::tell(&format!("kept in {}", file.display()));
+    if let Some(folder) = &args.keep {
+        let seeds = to_tell(args.seed, &report);
+        for seed in &seeds {
+            let file = keep(folder, *seed, shape(&kinds, *seed)).map_err(impossible)?;
+            output::tell(&format!("kept in {}", file.display()));
+        }
+        if seeds.is_empty() {
+            output::tell("nothing is kept: no seed broke a law");
+        }
     }
     match args.json {
         true => output::print(&json(&report)?)?,
@@ -144,6 +143,22 @@ async fn simulate(args: &Args, scenario: &Scenario, globals: &Globals) -> anyhow
         ))?,
     }
     Ok(verdict(report.ok))
+}
+
+/// The seeds of which all that happened is told: the one that was asked for, or those that broke a law.
+fn to_tell(asked: Option<u64>, report: &SimReport) -> Vec<u64> {
+    let broken = report.broken.iter().map(|broken| broken.seed);
+    asked.map_or_else(|| broken.collect(), |seed| vec![seed])
+}
+
+/// Writes all that happens in a seed, step by step.
+fn keep(folder: &Path, seed: u64, shape: Shape) -> anyhow::Result<PathBuf> {
+    let (_, trace) = trace_seed(seed, shape);
+    let file = folder.join(format!("seed-{seed}.txt"));
+    let written = std::fs::create_dir_all(folder);
+    let written = written.and_then(|()| std::fs::write(&file, trace.join("\n") + "\n"));
+    written.with_context(|| format!("{} cannot be written", file.display()))?;
+    Ok(file)
 }
 
 /// The mesh of a seed under faults of these kinds.
@@ -161,7 +176,32 @@ fn any_seed() -> anyhow::Result<u64> {
     Ok(u64::from(u32::from_le_bytes(bytes)))
 }
 
+/// The end of the seeds to live through is one more.
+const LARGEST_SEED: u64 = u64::MAX - 1;
 /// A day of a fast machine.
 const MOST_SEEDS: u64 = 100_000_000;
 /// Whether `agent` keeps an outbox on the disk, so that nothing is lost when it is killed.
 const OUTBOX: bool = true;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chaos::sim::Broken;
+
+    #[test]
+    fn told_is_the_seed_that_was_asked_for_or_each_that_broke_a_law() {
+        let mut report = SimReport::default();
+        assert!(to_tell(None, &report).is_empty());
+        report.broken = [3, 9].map(broken).into();
+        assert_eq!(to_tell(None, &report), [3, 9]);
+        assert_eq!(to_tell(Some(7), &report), [7]);
+    }
+
+    fn broken(seed: u64) -> Broken {
+        Broken {
+            seed,
+            at_ms: 0,
+            law: "none".into(),
+        }
+    }
+}

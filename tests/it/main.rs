@@ -11,6 +11,7 @@ mod agent_mcp_kept;
 mod bad_paths;
 mod certificates;
 mod chaos;
+mod chaos_seeds;
 mod cli;
 mod cli_checkpoints;
 mod cli_files;

@@ -53,8 +53,19 @@ fn in_three_hundred_seeds_no_message_is_lost_doubled_or_overtaken_and_every_link
             "unhealthy links",
             "spoiled",
             "refusals told",
+            "links broken while frozen",
+            "registrations put off by a freeze",
+            "programs busy",
+            "messages held until read",
+            "messages lost unread",
         ],
     );
+}
+
+#[test]
+fn the_greatest_seeds_there_are_come_to_an_end() {
+    let report = simulate(u64::MAX - 3..u64::MAX, shape_of, |_| {});
+    assert_eq!((report.seeds, report.ok), (3, true), "{:?}", report.broken);
 }
 
 #[test]

@@ -9,7 +9,10 @@
 mod faults;
 mod laws;
 mod node;
+mod program;
 mod storm;
+#[cfg(test)]
+mod tests;
 mod wires;
 mod world;
 
@@ -146,14 +149,17 @@ pub fn simulate(
     done: impl Fn(u64) + Sync,
 ) -> SimReport {
     let next = AtomicU64::new(seeds.start);
+    // None is counted on beyond the end, which may be the greatest number there is.
+    let take = || {
+        let step = |seed| (seed < seeds.end).then(|| seed + 1);
+        next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, step)
+    };
     let enough = AtomicBool::new(false);
     let report = Mutex::new(SimReport::default());
     let work = || {
-        while !enough.load(Ordering::Relaxed) {
-            let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= seeds.end {
-                return;
-            }
+        while !enough.load(Ordering::Relaxed)
+            && let Ok(seed) = take()
+        {
             let run = run_seed(seed, shape(seed));
             let mut report = report.lock().unwrap_or_else(PoisonError::into_inner);
             report.seeds += 1;

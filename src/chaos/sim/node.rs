@@ -77,6 +77,18 @@ pub(super) type Stream = (AgentId, Session, bool);
 pub(super) enum Input {
     Signal(Signal),
     Frame(super::world::Wire, Frame),
+    /// This link is broken, as far as this end can see.
+    Broke(LinkId),
+}
+
+/// A message that came, and that the program has not read yet.
+#[derive(Debug)]
+pub(super) struct Unread {
+    /// When it does.
+    pub(super) at: Instant,
+    pub(super) message: Message,
+    /// Whether it is acknowledged only then.
+    pub(super) until_taken: bool,
 }
 
 #[derive(Debug)]
@@ -96,10 +108,14 @@ pub(super) struct Node {
     /// Until when the process is stopped, and what has come meanwhile.
     pub(super) frozen_until: Option<Instant>,
     pub(super) backlog: VecDeque<Input>,
-    /// What its program has not read yet, and when it reads the first of it.
-    pub(super) unread: VecDeque<(Instant, Message)>,
-    /// How far its wall clock is off, in milliseconds.
-    pub(super) clock_off_ms: i64,
+    /// What its program has not read yet, in the order it came.
+    pub(super) unread: VecDeque<Unread>,
+    /// Until when its program reads nothing that comes.
+    pub(super) busy_until: Instant,
+    /// Up to where it has acknowledged, per stream.
+    pub(super) vouched: BTreeMap<Stream, u64>,
+    /// How far its wall clock is off, in milliseconds, and until when.
+    pub(super) clock_off: Option<(i64, Instant)>,
 }
 
 /// What outlives a process.
@@ -136,11 +152,12 @@ impl Message {
 }
 
 impl Node {
-    /// A message came over a link that is up.
+    /// A message came over a link that is up; `until_taken` as [`Mesh::accept`] says.
     pub(super) fn receive(
         &mut self,
         link: LinkId,
         message: &Message,
+        until_taken: bool,
         now: Instant,
         wall: Timestamp,
     ) -> Verdict {
@@ -161,7 +178,7 @@ impl Node {
             sequence_num: message.sequence_num,
             timestamp: message.timestamp,
         };
-        match self.mesh.accept(link, &header, false, now, wall) {
+        match self.mesh.accept(link, &header, until_taken, now, wall) {
             Ok(()) => Verdict::Accepted,
             Err(reason) => {
                 self.refused += 1;

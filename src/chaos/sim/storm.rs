@@ -79,9 +79,12 @@ impl World {
         for agent in 0..self.shape.agents {
             let is_leaving = self.nodes.get(&agent).map(|n| n.leaves_at.is_some());
             if is_leaving.unwrap_or(true) {
-                self.exit(agent);
+                self.kill(agent);
                 self.enter(agent);
             }
+        }
+        for node in self.nodes.values_mut() {
+            node.clock_off = None;
         }
         self.run_until(self.now + span);
     }
@@ -111,7 +114,8 @@ impl World {
                 self.relay(agent, super::world::Signal::PleaseOffer(Self::id(other)));
             }
             870..885 => self.leave(agent),
-            885..920 => {
+            885..889 => self.falls_behind(agent, other),
+            889..920 => {
                 let waits = self.storm.starts.iter().any(|(who, _)| *who == agent);
                 if !self.nodes.contains_key(&agent) && !waits {
                     self.enter(agent);
@@ -139,7 +143,7 @@ impl World {
         match kind {
             Kind::Kill => {
                 if self.nodes.contains_key(&agent) {
-                    self.exit(agent);
+                    self.kill(agent);
                     // Half of them start again at once.
                     let at = if self.chance.per_mille(500) {
                         self.now
@@ -198,7 +202,7 @@ impl World {
                 let by = self.chance.between(Duration::ZERO, JUMP).as_millis() as i64;
                 let by = if self.chance.per_mille(500) { by } else { -by };
                 if let Some(node) = self.nodes.get_mut(&agent) {
-                    node.clock_off_ms = by;
+                    node.clock_off = Some((by, until));
                     self.faults.add("clock jumps", 1);
                 }
             }
@@ -255,6 +259,13 @@ impl World {
             .extract_if(.., |(_, at)| *at <= now)
             .collect();
         for (agent, _) in due {
+            let node = self.nodes.get(&agent);
+            if let Some(thaws) = node.and_then(|node| node.frozen_until) {
+                // Once it goes on, and has learnt that the server was gone.
+                self.faults.add("registrations put off by a freeze", 1);
+                self.storm.returns.push((agent, thaws));
+                continue;
+            }
             let list = self.registered.as_ref();
             if list.is_some_and(|list| !list.contains_key(&agent)) {
                 self.register(agent);
@@ -307,7 +318,7 @@ impl World {
             .retain(|(_, wire, _)| (wire.link, wire.to) != (link, to));
     }
 
-    fn leave(&mut self, agent: usize) {
+    pub(super) fn leave(&mut self, agent: usize) {
         let Some(node) = self.nodes.get_mut(&agent).filter(|n| !n.is_frozen()) else {
             return;
         };
@@ -316,6 +327,10 @@ impl World {
         }
         self.faults.add("departures", 1);
         node.leaves_at = Some(self.now + PARTING);
+        self.release_unread(agent);
+        let Some(node) = self.nodes.get_mut(&agent) else {
+            return;
+        };
         let farewells: Vec<(LinkId, Last)> = node
             .mesh
             .leave(self.now)
@@ -332,3 +347,46 @@ impl World {
 /// The farthest that a clock jumps: less than an outbox keeps, so that no message that is read from
 /// a disk looks too old to be kept.
 const JUMP: Duration = Duration::from_secs(23 * 60 * 60);
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::linked;
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_clock_is_put_right_at_the_end_of_its_jump_and_of_the_storm() {
+        let mut world = linked();
+        world.strike(Kind::Clock, 0, 1);
+        assert_ne!(world.wall_of(0), world.wall());
+        world.run_until(world.now + 6 * SECOND);
+        assert_eq!(world.wall_of(0), world.wall());
+
+        world.strike(Kind::Clock, 0, 1);
+        assert_ne!(world.wall_of(0), world.wall());
+        world.heal(Duration::ZERO);
+        assert_eq!(world.wall_of(0), world.wall());
+    }
+
+    #[test]
+    fn a_stopped_agent_registers_again_only_when_it_goes_on() {
+        let mut world = linked();
+        let registered = |world: &World| -> Vec<usize> {
+            world
+                .registered
+                .iter()
+                .flatten()
+                .map(|(agent, _)| *agent)
+                .collect()
+        };
+        let frozen_until = world.now + 10 * SECOND;
+        world.nodes.get_mut(&0).unwrap().frozen_until = Some(frozen_until);
+        assert!(world.lose_server());
+        world.storm.server_back = Some(world.now + SECOND);
+        world.run_until(frozen_until - SECOND);
+        assert_eq!(registered(&world), [1]);
+        world.run_until(frozen_until + SECOND);
+        assert_eq!(registered(&world), [0, 1]);
+    }
+}

@@ -1,7 +1,6 @@
 //! What agents hear and say: frames in, the mesh's outputs out.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use super::node::{End, Frame, Input, Message, Place, Stream, Verdict};
 use super::world::{Sdp, Signal, Wire, World, index};
@@ -122,6 +121,9 @@ impl World {
                 if end.held.len() > MAX_BEFORE_HELLO {
                     // As the contract says: they come again on the next link.
                     self.faults.add("links flooded before hello", 1);
+                    self.laws.must(!self.shape.reliable, || {
+                        format!("{agent} is sent more before its hello than it keeps")
+                    });
                     return self.end_broke(wire.to, link);
                 }
             }
@@ -134,10 +136,11 @@ impl World {
     fn take(&mut self, agent: usize, link: LinkId, message: Message) {
         record(&mut self.came, agent, &message);
         let (now, wall) = (self.now, self.wall_of(agent));
+        let until_taken = self.waits_for_program(agent, &message);
         let Some(node) = self.nodes.get_mut(&agent) else {
             return;
         };
-        match node.receive(link, &message, now, wall) {
+        match node.receive(link, &message, until_taken, now, wall) {
             Verdict::Accepted => {
                 let delivered = node.delivered.entry(message.stream()).or_default();
                 let (number, last) = (message.sequence_num, delivered.last().copied());
@@ -153,7 +156,7 @@ impl World {
                         *set = set.split_off(&number);
                     }
                 }
-                self.hand_over(agent, message);
+                self.hand_over(agent, message, until_taken);
             }
             Verdict::Spoiled(Some(notice)) => {
                 self.tell_refused(agent, notice, Reason::BadSignature);
@@ -169,54 +172,6 @@ impl World {
         }
     }
 
-    /// The program of an agent with a disk reads when it likes; until it has, nothing is acknowledged.
-    fn hand_over(&mut self, agent: usize, message: Message) {
-        let pause = match self.disks.contains_key(&agent) && self.chance.per_mille(200) {
-            true => self
-                .chance
-                .between(Duration::ZERO, Duration::from_millis(80)),
-            false => Duration::ZERO,
-        };
-        let Some(node) = self.nodes.get_mut(&agent) else {
-            return;
-        };
-        let earliest = self.now + pause;
-        let at = node
-            .unread
-            .back()
-            .map_or(earliest, |(at, _)| earliest.max(*at));
-        node.unread.push_back((at, message));
-        self.program_reads(agent);
-    }
-
-    /// A program reads what it is given by now.
-    pub(super) fn program_reads(&mut self, agent: usize) {
-        let now = self.now;
-        while let Some(node) = self.nodes.get_mut(&agent)
-            && !node.is_frozen()
-            && node.unread.front().is_some_and(|(at, _)| *at <= now)
-            && let Some((_, message)) = node.unread.pop_front()
-        {
-            self.given += 1;
-            let (from, to_all) = (
-                index(&message.source),
-                message.destination == Destination::All,
-            );
-            if let Some(number) = message.numbers.get(&agent) {
-                self.ledger.delivered(&(from, agent, to_all), *number);
-            }
-            let Some(disk) = self.disks.get_mut(&agent) else {
-                continue;
-            };
-            let (source, session) = (&message.source, message.session);
-            let (to, number) = (&message.destination, message.sequence_num);
-            if let Some(up_to) = node.mesh.taken(source, session, to, number, now) {
-                disk.journal.seen(source, session, to_all, up_to);
-            }
-            self.drain(agent);
-        }
-    }
-
     fn tell_refused(&mut self, agent: usize, notice: RefusedNotice, reason: Reason) {
         let frame = Frame::Refused {
             session: notice.session,
@@ -228,9 +183,15 @@ impl World {
     }
 
     pub(super) fn end_broke(&mut self, at: Place, link: LinkId) {
-        if let Some(node) = self.nodes.get_mut(&at.agent).filter(|n| n.place == at)
-            && node.ends.remove(&link).is_some()
-        {
+        let Some(node) = self.nodes.get_mut(&at.agent).filter(|n| n.place == at) else {
+            return;
+        };
+        if node.is_frozen() {
+            // It learns of it when it goes on.
+            self.faults.add("links broken while frozen", 1);
+            return node.backlog.push_back(Input::Broke(link));
+        }
+        if node.ends.remove(&link).is_some() {
             node.mesh.link_closed(link, self.now);
             self.drain(at.agent);
         }
@@ -327,12 +288,18 @@ impl World {
                 });
             }
             Output::SendHello { link, next } => {
+                let to = node.ends.get(&link).map(|end| end.to);
                 let hello = Frame::Hello {
                     agent_id: node.id.clone(),
                     session,
                     next,
                 };
                 self.transmit(agent, link, hello);
+                // What it does not ask for is acknowledged.
+                if let Some(far) = to.and_then(|to| Some((to.agent, self.session_at(to)?))) {
+                    self.vouches(agent, far, false, next.direct.saturating_sub(1));
+                    self.vouches(agent, far, true, next.all.saturating_sub(1));
+                }
             }
             Output::SendAck {
                 link,
@@ -343,6 +310,10 @@ impl World {
                 self.laws.must(self.shape.reliable, || {
                     "acknowledged on a channel where nothing is".into()
                 });
+                if let Some(end) = node.ends.get(&link) {
+                    let (far, to_all) = ((end.to.agent, session), destination == Destination::All);
+                    self.vouches(agent, far, to_all, up_to);
+                }
                 let ack = Frame::Ack {
                     session,
                     destination,

@@ -11,7 +11,7 @@ use crate::chaos::ledger::Ledger;
 use crate::identity::{AgentId, LinkId, Session};
 use crate::link::memory::{Chance, Conditions, Network};
 use crate::mesh::{Config, Mesh, Neighbours, OutboxLimits};
-use crate::message::{Destination, Timestamp};
+use crate::message::Timestamp;
 use crate::outbox::State as Journal;
 
 /// What kind of mesh.
@@ -185,8 +185,9 @@ impl World {
 
     /// The time that the wall clock of an agent shows.
     pub(super) fn wall_of(&self, agent: usize) -> Timestamp {
-        let off = self.nodes.get(&agent).map_or(0, |node| node.clock_off_ms);
-        Timestamp::from_unix_ms(self.wall().unix_ms() + off)
+        let off = self.nodes.get(&agent).and_then(|node| node.clock_off);
+        let off = off.filter(|(_, until)| self.now < *until);
+        Timestamp::from_unix_ms(self.wall().unix_ms() + off.map_or(0, |(by_ms, _)| by_ms))
     }
 
     fn new_session(&mut self) -> Session {
@@ -244,22 +245,47 @@ impl World {
             frozen_until: None,
             backlog: Default::default(),
             unread: Default::default(),
-            clock_off_ms: 0,
+            busy_until: self.now,
+            vouched: BTreeMap::new(),
+            clock_off: None,
         };
         self.nodes.insert(agent, node);
         self.register(agent);
     }
 
-    /// An agent is gone, with what it had in memory. Its links break without a word.
-    pub(super) fn exit(&mut self, agent: usize) {
-        if self.nodes.remove(&agent).is_none() {
+    /// An agent is killed. Without a disk, what it had to say and what its program had not read are
+    /// gone with it.
+    pub(super) fn kill(&mut self, agent: usize) {
+        if !self.nodes.contains_key(&agent) {
             return;
         }
-        self.stalled.retain(|(from, _, _)| *from != agent);
         if !self.disks.contains_key(&agent) {
             for other in 0..self.shape.agents {
                 for to_all in [false, true] {
                     self.ledger.forgive_all(&(agent, other, to_all));
+                }
+            }
+            self.forgive_unread(agent);
+        }
+        self.exit(agent);
+    }
+
+    /// An agent has left for good, in its own time. Nothing is forgiven: what it had to say has come,
+    /// or was given back, and what came to it its program reads.
+    fn depart(&mut self, agent: usize) {
+        if !self.disks.contains_key(&agent) {
+            self.program_reads_all(agent);
+        }
+        self.exit(agent);
+    }
+
+    /// The process of an agent is no more. Its links break without a word.
+    fn exit(&mut self, agent: usize) {
+        self.nodes.remove(&agent);
+        self.stalled.retain(|(from, _, _)| *from != agent);
+        if !self.disks.contains_key(&agent) {
+            for other in 0..self.shape.agents {
+                for to_all in [false, true] {
                     self.ledger.receiver_forgets(&(other, agent, to_all));
                 }
             }
@@ -373,6 +399,7 @@ impl World {
                 match input {
                     Input::Signal(signal) => self.on_signal(place, signal),
                     Input::Frame(wire, frame) => self.on_frame(wire, frame),
+                    Input::Broke(link) => self.end_broke(place, link),
                 }
             }
         }
@@ -384,7 +411,7 @@ impl World {
             let open = node.mesh.open_links();
             self.laws
                 .must(open == 0, || format!("{agent} has left with {open} links"));
-            self.exit(agent);
+            self.depart(agent);
         } else if node.mesh.timeout().is_some_and(|due| due <= at) {
             node.mesh.tick(at);
             // Otherwise the loop of an agent would never sleep.
@@ -401,7 +428,7 @@ impl World {
         let nodes = nodes.filter_map(|node| match node.frozen_until {
             Some(until) => Some(until),
             None => {
-                let unread = node.unread.front().map(|(at, _)| *at);
+                let unread = node.unread.front().map(|unread| unread.at);
                 let due = [node.mesh.timeout(), node.leaves_at, unread];
                 due.into_iter().flatten().min()
             }
@@ -415,44 +442,6 @@ impl World {
             self.storm.next_at(),
         ];
         nodes.chain(networks.into_iter().flatten()).min()
-    }
-
-    /// An agent says something, to one or to everybody, if its mesh takes it.
-    pub(super) fn say(&mut self, agent: usize, destination: &Destination) {
-        let wall = self.wall_of(agent);
-        let Some(node) = self.nodes.get_mut(&agent).filter(|n| !n.is_frozen()) else {
-            return;
-        };
-        let assigned = match node.mesh.assign(destination, self.now) {
-            Ok(assigned) => assigned,
-            Err(err) => return self.may_refuse(agent, destination, &err),
-        };
-        let spoiled = self.stormy && self.chance.per_mille(30);
-        self.faults.add("spoiled", u64::from(spoiled));
-        let mut numbers = BTreeMap::new();
-        for peer in assigned.to.iter().filter(|_| !spoiled) {
-            let to = index(peer);
-            let lane = (agent, to, *destination == Destination::All);
-            let number = self.ledger.offer(&lane);
-            self.ledger.accepted(&lane, number);
-            numbers.insert(to, number);
-        }
-        let place = self.said.len().to_string().into();
-        self.said.push(Message {
-            source: node.id.clone(),
-            session: node.session,
-            destination: destination.clone(),
-            sequence_num: assigned.sequence_num,
-            timestamp: wall,
-            spoiled,
-            numbers,
-        });
-        if let Some(disk) = self.disks.get_mut(&agent) {
-            let (to, number, at) = (&assigned.to, assigned.sequence_num, wall.unix_ms());
-            disk.journal.accepted(to, destination, number, at, &place);
-        }
-        node.mesh.sent(destination, &assigned, &place, self.now);
-        self.drain(agent);
     }
 }
 
