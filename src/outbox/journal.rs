@@ -2,13 +2,15 @@
 
 use std::borrow::Cow;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::error::{JournalError, io_at};
+use super::reading::read;
 use super::record::{Record, VERSION};
 use super::state::State;
 use crate::identity::{AgentId, PublicKey, Session, SwarmName, file_name};
@@ -36,49 +38,6 @@ pub struct Lost {
     pub destination: Destination,
     /// Its number.
     pub sequence_num: u64,
-}
-
-/// Why a journal could not be opened or written.
-#[derive(Debug, thiserror::Error)]
-pub enum JournalError {
-    /// The folder or file could not be made, read or written.
-    #[error("{path}: {source}; make room, or choose an outbox folder that this user can write to", path = .path.display())]
-    Io {
-        /// The folder or file.
-        path: PathBuf,
-        /// What the operating system said.
-        source: io::Error,
-    },
-    /// Another process, or another agent of this one, has it open.
-    #[error("{path} is in use by {holder}: an outbox has one agent; end that one, or choose another outbox folder", path = .path.display())]
-    Locked {
-        /// The folder.
-        path: PathBuf,
-        /// `process 1234`.
-        holder: String,
-    },
-    /// A line is not what was once written.
-    #[error("{path}:{line}: {detail}; nothing was changed: move the folder away to begin anew, and what is kept in it is lost", path = .path.display())]
-    Flawed {
-        /// The file.
-        path: PathBuf,
-        /// Its line, from 1.
-        line: usize,
-        /// What was found, and what was expected.
-        detail: String,
-    },
-    /// It is another's.
-    #[error("{path} was opened for {what} {found}, not {expected}: go on with that {what}, or choose another outbox folder", path = .path.display())]
-    Foreign {
-        /// The file.
-        path: PathBuf,
-        /// `key`, `agent` or `swarm`.
-        what: &'static str,
-        /// What it says.
-        found: String,
-        /// What it was to be opened for.
-        expected: String,
-    },
 }
 
 /// The journal of one agent; see the [module](super).
@@ -370,90 +329,12 @@ impl JournalFile {
     }
 }
 
-/// What a journal says, the session it was opened in, if there is one, and the length of its good
-/// lines.
-fn read(
-    path: &Path,
-    file: &File,
-    owner: Owner<'_>,
-) -> Result<(State, Option<Session>, u64), JournalError> {
-    let mut reader = BufReader::new(file);
-    let mut state = State::default();
-    let (mut session, mut good, mut number) = (None, 0, 0);
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        let length = reader.read_until(b'\n', &mut line).map_err(io_at(path))?;
-        number += 1;
-        let Some(text) = line.strip_suffix(b"\n") else {
-            // The end, or a line that a crash has torn: nothing it tells of has gone out.
-            return Ok((state, session, good));
-        };
-        let flawed = |detail: String| JournalError::Flawed {
-            path: path.into(),
-            line: number,
-            detail,
-        };
-        let record = serde_json::from_slice(text).map_err(|err| flawed(err.to_string()))?;
-        match (&record, session) {
-            (
-                Record::Opened {
-                    version,
-                    swarm,
-                    agent_id,
-                    public_key,
-                    session: opened,
-                },
-                None,
-            ) => {
-                if *version != VERSION {
-                    let detail = format!("found version {version}, expected {VERSION}");
-                    return Err(flawed(detail));
-                }
-                must_be(path, "swarm", &**swarm, owner.swarm)?;
-                must_be(path, "agent", &**agent_id, owner.agent_id)?;
-                must_be(path, "key", public_key, &owner.public_key)?;
-                session = Some(*opened);
-            }
-            (Record::Opened { .. }, Some(_)) => return Err(flawed("opened twice".into())),
-            (_, None) => return Err(flawed("expected `opened` first".into())),
-            (_, Some(_)) => state.apply(&record),
-        }
-        good += length as u64;
-    }
-}
-
 fn taken(peer: &AgentId, session: Session, to_all: bool, number: u64) -> Record<'_> {
     Record::Taken {
         peer: Cow::Borrowed(peer),
         session,
         to_all,
         number,
-    }
-}
-
-fn must_be<T: PartialEq + ToString>(
-    path: &Path,
-    what: &'static str,
-    found: &T,
-    expected: &T,
-) -> Result<(), JournalError> {
-    if found == expected {
-        return Ok(());
-    }
-    Err(JournalError::Foreign {
-        path: path.into(),
-        what,
-        found: found.to_string(),
-        expected: expected.to_string(),
-    })
-}
-
-fn io_at(path: &Path) -> impl Fn(io::Error) -> JournalError {
-    let path = path.to_owned();
-    move |source| JournalError::Io {
-        path: path.clone(),
-        source,
     }
 }
 

@@ -17,12 +17,15 @@
 //! Survives the end of the process at any moment. The end of the machine it survives as far as
 //! [`JournalFile::sync`] was waited for.
 
+mod error;
 mod journal;
+mod reading;
 mod record;
 mod state;
 #[cfg(test)]
 mod tests;
 
+pub use error::JournalError;
+pub use journal::{Journal, JournalFile, Lost, Owner};
 // What a simulated disk remembers.
-pub use journal::{Journal, JournalError, JournalFile, Lost, Owner};
 pub(crate) use state::State;
