@@ -14,6 +14,18 @@ pub enum JournalError {
         /// What the operating system said.
         source: io::Error,
     },
+    /// A write has failed, and what it had written all the same could not be taken back: of what
+    /// was refused with this error, the first part may count as done for whoever opens the journal
+    /// again.
+    #[error("{path}: {source}; what was written before that stays in it, since it cannot be cut off: {undoing}; make room, or choose an outbox folder that this user can write to; messages that were refused last may go out when the agent is back", path = .path.display())]
+    HalfWritten {
+        /// The file.
+        path: PathBuf,
+        /// Why the write failed.
+        source: io::Error,
+        /// Why it could not be taken back.
+        undoing: io::Error,
+    },
     /// Another process, or another agent of this one, has it open.
     #[error("{path} is in use by {holder}: an outbox has one agent; end that one, or choose another outbox folder", path = .path.display())]
     Locked {
