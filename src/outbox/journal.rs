@@ -83,7 +83,7 @@ pub struct JournalFile {
     path: PathBuf,
     file: Arc<File>,
     next: Option<Arc<File>>,
-    unsynced: Vec<PathBuf>,
+    pub(super) unsynced: Vec<PathBuf>,
 }
 
 impl Journal {

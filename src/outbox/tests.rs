@@ -232,3 +232,76 @@ fn a_folder_that_cannot_be_made_is_named() {
     assert!(err.to_string().contains("choose an outbox folder"), "{err}");
     assert!(Path::new(&file).is_file());
 }
+
+#[test]
+fn of_what_a_full_disk_takes_in_part_nothing_is_there_after_the_restart() {
+    if std::env::var_os(LIMITED).is_some() {
+        return fill_the_disk();
+    }
+    // Its limit on the size of files holds for a whole process. Ignored, the signal does not end
+    // it, and a write fails as on a full disk.
+    let mut sh = std::process::Command::new("sh");
+    sh.args(["-c", r#"trap '' XFSZ; exec "$@""#, "sh"]);
+    sh.arg(std::env::current_exe().unwrap());
+    let this =
+        "outbox::tests::of_what_a_full_disk_takes_in_part_nothing_is_there_after_the_restart";
+    sh.args([this, "--exact"]).env(LIMITED, "yes");
+    let done = sh.output().unwrap();
+    let said = String::from_utf8_lossy(&done.stdout);
+    assert!(done.status.success() && said.contains("1 passed"), "{said}");
+}
+
+fn fill_the_disk() {
+    let desk = Desk::new();
+    let mut journal = desk.open();
+    live(&mut journal);
+    let before = fs::read(desk.file()).unwrap();
+    for n in 10..30 {
+        journal.accepted(&[id("b")], &to("b"), n, at(1000), &message(n));
+    }
+    let limit = rlimit::Resource::FSIZE;
+    let hard = limit.get_hard().unwrap();
+    limit.set(before.len() as u64 + 1000, hard).unwrap();
+    let err = journal.commit().unwrap_err();
+    limit.set(hard, hard).unwrap();
+    assert!(err.to_string().contains("File too large"), "{err}");
+    // There is room again, and it is too late.
+    journal.commit().unwrap();
+    journal.note(&id("b"), session(5), false, 9).unwrap_err();
+    drop(journal);
+    assert_eq!(fs::read(desk.file()).unwrap(), before);
+    check(&desk.open());
+}
+
+/// Set where this process is the one with the limit.
+const LIMITED: &str = "IFSWARM_TEST_OUTBOX_LIMITED";
+
+#[test]
+fn folders_that_were_made_for_it_are_synced_with_it() {
+    let desk = Desk::new();
+    let mut journal = desk.open();
+    let root = desk.folder.path();
+    let file = journal.file();
+    assert_eq!(
+        file.unsynced,
+        [&root.join("five/me"), &root.join("five"), root]
+    );
+    file.sync().unwrap();
+    assert!(journal.file().unsynced.is_empty());
+    drop(journal);
+    // Its own name may be what a crash came before.
+    assert_eq!(desk.open().file().unsynced, [root.join("five/me")]);
+}
+
+#[test]
+fn a_time_out_of_this_world_is_the_age_of_no_message() {
+    let desk = Desk::new();
+    live(&mut desk.open());
+    let text = fs::read_to_string(desk.file()).unwrap();
+    for (time, age) in [(i64::MIN, i64::MAX as u64), (i64::MAX, 0)] {
+        let changed = text.replace("\"at\":1000", &format!("\"at\":{time}"));
+        fs::write(desk.file(), changed).unwrap();
+        let (_, peers) = desk.open().remembered(at(5000));
+        assert_eq!(peers[0].sent.direct.kept[0].1, Duration::from_millis(age));
+    }
+}
