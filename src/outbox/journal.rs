@@ -115,6 +115,9 @@ impl Journal {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
         let file = options.mode(0o600).open(&path).map_err(io_at(&path))?;
+        if !file.metadata().map_err(io_at(&path))?.is_file() {
+            return Err(io_at(&path)(io::Error::other("not a regular file")));
+        }
         let (state, found, good_bytes) = read(&path, &file, owner)?;
         file.set_len(good_bytes).map_err(io_at(&path))?;
         let mut journal = Self {

@@ -209,6 +209,10 @@ fn refuses_what_is_in_use_anothers_or_damaged() {
             text.replace("\"version\":1", "\"version\":2"),
             "found version 2",
         ),
+        (
+            text.replace("\"direct\":0", "\"direct\":9007199254740992"),
+            "found number 9007199254740992, expected at most 9007199254740991",
+        ),
         (format!("{text}{text}"), "opened twice"),
         (
             text.lines().last().unwrap().to_owned() + "\n",
@@ -221,6 +225,16 @@ fn refuses_what_is_in_use_anothers_or_damaged() {
         assert!(err.to_string().contains(said), "{err}");
         assert_eq!(fs::read_to_string(desk.file()).unwrap(), broken);
     }
+}
+
+#[test]
+fn what_is_no_file_is_not_waited_for() {
+    let desk = Desk::new();
+    fs::create_dir_all(desk.file().parent().unwrap()).unwrap();
+    let (kind, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR);
+    rustix::fs::mknodat(rustix::fs::CWD, desk.file(), kind, mode, 0).unwrap();
+    let err = desk.try_open().unwrap_err();
+    assert!(err.to_string().contains("not a regular file"), "{err}");
 }
 
 #[test]
