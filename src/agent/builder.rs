@@ -390,6 +390,7 @@ impl Builder {
                 countersigning: Countersigning::of(&self.swarm, &self.id, &public_key, &witness),
                 witness: Some(witness),
                 journal: journal.map(|journal| Arc::new(Mutex::new(journal))),
+                rewrite: None,
                 swarm: self.swarm,
                 sdp_detail: self.sdp_detail,
                 links: Links::new(agent.clone()),

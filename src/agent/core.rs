@@ -38,6 +38,7 @@ use crate::identity::{AgentId, KeyPair, Session, SwarmName};
 use crate::link::Endpoint;
 use crate::mesh::{GivenBack, Mesh, Output, PeerState, PeerView};
 use crate::message::{Destination, Timestamp};
+use crate::outbox::Rewrite;
 use crate::signal::{ClientFrame, Seldom, SeldomOfEach};
 use crate::swarm::SdpDetail;
 use crate::witness::{Log, OnWriteError};
@@ -49,6 +50,8 @@ pub(super) struct Shared {
     changed: Notify,
     /// The syncer has to wait for the disk, or to end.
     disk_wanted: Notify,
+    /// The rewriter has to rewrite the journal, or to end.
+    rewrite_wanted: Notify,
     marks: Marks,
     pub(super) pen: Pen,
 }
@@ -66,6 +69,8 @@ pub(super) struct Core {
     pub(super) witness: Option<Log>,
     /// What has to be remembered over a crash; none in memory.
     pub(super) journal: Option<SharedJournal>,
+    /// What the rewriter is to do next.
+    pub(super) rewrite: Option<Rewrite>,
     pub(super) sdp_detail: SdpDetail,
     pub(super) links: Links,
     pub(super) rooms: Rooms,
@@ -122,6 +127,7 @@ impl Shared {
             core: Mutex::new(core),
             changed: Notify::new(),
             disk_wanted: Notify::new(),
+            rewrite_wanted: Notify::new(),
             marks: Marks::default(),
         }
     }
@@ -140,6 +146,9 @@ impl Shared {
         }
         if core.gate.wants_the_disk() {
             self.want_the_disk();
+        }
+        if core.rewrite.is_some() {
+            self.want_a_rewrite();
         }
         witnessed.then_some(result)
     }
@@ -181,6 +190,16 @@ impl Shared {
     /// Wakes the one who waits for the disk.
     pub(super) fn want_the_disk(&self) {
         self.disk_wanted.notify_one();
+    }
+
+    /// Waits until the journal has to be rewritten, or the witness is taken.
+    pub(super) async fn rewrite_wanted(&self) {
+        self.rewrite_wanted.notified().await;
+    }
+
+    /// Wakes the one who rewrites the journal.
+    pub(super) fn want_a_rewrite(&self) {
+        self.rewrite_wanted.notify_one();
     }
 }
 

@@ -13,11 +13,12 @@ use super::core::{Core, Shared};
 use super::countersigning::store;
 use super::effects::Effect;
 use super::signaling::{Came, Signaling};
-use super::{AgentError, syncer, testimony};
+use super::taking::{SharedJournal, open};
+use super::{AgentError, rewriter, syncer, testimony};
 use crate::identity::KeyPair;
 use crate::mesh::CloseReason;
 use crate::signal::{Client, ClientFrame, Goodbye};
-use crate::witness::{Event, Log, OnWriteError, Summary, WriteError};
+use crate::witness::{Event, Log, OnWriteError, Secured, Summary, WriteError};
 
 /// Runs until the agent is told to leave, is replaced, or cannot write its witness.
 pub(super) async fn run(
@@ -25,6 +26,7 @@ pub(super) async fn run(
     mut signaling: Signaling,
 ) -> Result<Summary, AgentError> {
     let syncer = tokio::spawn(syncer::run(Arc::clone(&shared)));
+    let rewriter = tokio::spawn(rewriter::run(Arc::clone(&shared)));
     let mut crowded = shared.look().gate.crowded();
     while let Some(deadline) = arm(&shared) {
         let is_crowded = *crowded.borrow_and_update();
@@ -57,7 +59,7 @@ pub(super) async fn run(
             _ = crowded.changed(), if is_crowded => {}
         }
     }
-    leave(&shared, signaling.into_client(), syncer).await
+    leave(&shared, signaling.into_client(), syncer, rewriter).await
 }
 
 /// Until when to sleep; `None` when it is time to leave.
@@ -73,25 +75,32 @@ async fn leave(
     shared: &Shared,
     client: Option<Client>,
     syncer: JoinHandle<()>,
+    rewriter: JoinHandle<()>,
 ) -> Result<Summary, AgentError> {
-    let (mut why, witness, holds) = {
+    let (mut why, witness, holds, journal) = {
         let mut core = shared.look();
         let why = core.say_goodbyes();
         let witness = core.witness.take().expect("taken here only");
-        (why, witness, core.gate.holds())
+        (why, witness, core.gate.holds(), core.journal.clone())
     };
     // From here on nobody enters. What the syncer is about is done first.
     shared.want_the_disk();
     let _ = syncer.await;
+    if let Some(journal) = &journal {
+        // The folder is free when the agent has ended.
+        open(journal).stop_rewriting();
+    }
+    shared.want_a_rewrite();
+    let _ = rewriter.await;
     let secured = match holds {
-        true => Some(syncer::secure(witness.committed()).await),
+        true => Some(secure_all(&witness, journal.as_ref()).await),
         false => None,
     };
     let (endpoint, tasks, key, on_error, cosignatures) = {
         let mut core = shared.look();
         match secured.transpose() {
             Ok(secured) => core.let_go(secured.map_or(0, |secured| secured.entries())),
-            Err(err) => why = why.or(Some(AgentError::Witness(err))),
+            Err(err) => why = why.or(Some(err)),
         }
         let endpoint = core.endpoint.clone();
         core.subscribers.end();
@@ -114,6 +123,15 @@ async fn leave(
     };
     let summary = syncer::blocking(closed).await?;
     why.map_or(Ok(summary), Err)
+}
+
+/// Waits until the disk has everything that what is held back needs.
+async fn secure_all(witness: &Log, journal: Option<&SharedJournal>) -> Result<Secured, AgentError> {
+    if let Some(journal) = journal {
+        let file = open(journal).file();
+        syncer::blocking(move || file.sync()).await?;
+    }
+    Ok(syncer::secure(witness.committed()).await?)
 }
 
 /// Closes the witness under a last checkpoint.

@@ -36,6 +36,7 @@ mod parting;
 mod pen;
 mod quality;
 mod remembering;
+mod rewriter;
 mod sending;
 mod signaling;
 mod subscription;

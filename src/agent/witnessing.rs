@@ -11,6 +11,7 @@ use super::effects::Effect;
 use super::event::AgentEvent;
 use super::gate::wants_cover;
 use super::taking::open;
+use crate::outbox::JournalError;
 use crate::witness::{Entry, Log, OnWriteError, WriteError};
 
 impl Core {
@@ -57,13 +58,23 @@ impl Core {
                 return false;
             }
         }
-        let written = self.journal.as_ref().map(|journal| open(journal).commit());
-        if let Some(Err(err)) = written {
+        if let Err(err) = self.commit_journal() {
             self.stop_since("the outbox cannot be written", AgentError::Outbox(err));
             return false;
         }
         self.release();
         true
+    }
+
+    /// Writes what has to be remembered, to the page cache as well. If the journal has become long,
+    /// others make it short.
+    fn commit_journal(&mut self) -> Result<(), JournalError> {
+        if let Some(journal) = &self.journal {
+            let mut journal = open(journal);
+            journal.commit()?;
+            self.rewrite = self.rewrite.take().or_else(|| journal.due_rewrite());
+        }
+        Ok(())
     }
 
     /// The disk has so many entries.

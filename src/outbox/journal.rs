@@ -2,14 +2,19 @@
 
 use std::borrow::Cow;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Write};
+use std::io;
+use std::iter;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 
+use super::error::{JournalError, io_at};
+use super::reading::read;
 use super::record::{Record, VERSION};
+use super::rewriting::{Next, Rewrite, sync_folder};
 use super::state::State;
 use crate::identity::{AgentId, PublicKey, Session, SwarmName, file_name};
 use crate::mesh::Remembered;
@@ -38,49 +43,6 @@ pub struct Lost {
     pub sequence_num: u64,
 }
 
-/// Why a journal could not be opened or written.
-#[derive(Debug, thiserror::Error)]
-pub enum JournalError {
-    /// The folder or file could not be made, read or written.
-    #[error("{path}: {source}; make room, or choose an outbox folder that this user can write to", path = .path.display())]
-    Io {
-        /// The folder or file.
-        path: PathBuf,
-        /// What the operating system said.
-        source: io::Error,
-    },
-    /// Another process, or another agent of this one, has it open.
-    #[error("{path} is in use by {holder}: an outbox has one agent; end that one, or choose another outbox folder", path = .path.display())]
-    Locked {
-        /// The folder.
-        path: PathBuf,
-        /// `process 1234`.
-        holder: String,
-    },
-    /// A line is not what was once written.
-    #[error("{path}:{line}: {detail}; nothing was changed: move the folder away to begin anew, and what is kept in it is lost", path = .path.display())]
-    Flawed {
-        /// The file.
-        path: PathBuf,
-        /// Its line, from 1.
-        line: usize,
-        /// What was found, and what was expected.
-        detail: String,
-    },
-    /// It is another's.
-    #[error("{path} was opened for {what} {found}, not {expected}: go on with that {what}, or choose another outbox folder", path = .path.display())]
-    Foreign {
-        /// The file.
-        path: PathBuf,
-        /// `key`, `agent` or `swarm`.
-        what: &'static str,
-        /// What it says.
-        found: String,
-        /// What it was to be opened for.
-        expected: String,
-    },
-}
-
 /// The journal of one agent; see the [module](super).
 #[derive(Debug)]
 pub struct Journal {
@@ -91,14 +53,28 @@ pub struct Journal {
     session: Session,
     state: State,
     pending: Vec<u8>,
-    file: Arc<File>,
-    /// Length of all lines that are written.
-    good_bytes: u64,
-    /// The name of the file may not be on disk yet.
-    is_new: bool,
+    lines: Lines,
+    /// The file that is about to take the place of that one, and is written as well.
+    next: Option<Lines>,
+    /// A rewrite has begun and is not done.
+    is_rewriting: bool,
+    /// Its length after the last rewrite of this run.
+    rewritten: u64,
+    /// Told to a rewrite that is under way.
+    stop: Arc<AtomicBool>,
+    /// Folders with names in them that the disk may not have.
+    unsynced: Vec<PathBuf>,
     /// A write has failed, or what it tells of is not to be: nothing is written any more.
     is_broken: bool,
     _lock: File,
+}
+
+/// A file that lines are appended to.
+#[derive(Debug)]
+struct Lines {
+    file: Arc<File>,
+    /// Length of all lines that are written.
+    length: u64,
 }
 
 /// The file of an open journal, for whoever waits for the disk.
@@ -106,8 +82,8 @@ pub struct Journal {
 pub struct JournalFile {
     path: PathBuf,
     file: Arc<File>,
-    /// Has a name in it that the disk may not have.
-    folder: Option<PathBuf>,
+    next: Option<Arc<File>>,
+    pub(super) unsynced: Vec<PathBuf>,
 }
 
 impl Journal {
@@ -120,6 +96,7 @@ impl Journal {
         let folder = root
             .join(file_name(owner.swarm.as_str()))
             .join(file_name(owner.agent_id.as_str()));
+        let unsynced = changed_by_making(&folder);
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -138,6 +115,9 @@ impl Journal {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
         let file = options.mode(0o600).open(&path).map_err(io_at(&path))?;
+        if !file.metadata().map_err(io_at(&path))?.is_file() {
+            return Err(io_at(&path)(io::Error::other("not a regular file")));
+        }
         let (state, found, good_bytes) = read(&path, &file, owner)?;
         file.set_len(good_bytes).map_err(io_at(&path))?;
         let mut journal = Self {
@@ -148,14 +128,20 @@ impl Journal {
             session: found.unwrap_or(session),
             state,
             pending: Vec::new(),
-            file: Arc::new(file),
-            good_bytes,
-            is_new: true,
+            lines: Lines {
+                file: Arc::new(file),
+                length: good_bytes,
+            },
+            next: None,
+            is_rewriting: false,
+            rewritten: 0,
+            stop: Arc::default(),
+            unsynced,
             is_broken: false,
             _lock: lock,
         };
         if found.is_none() {
-            journal.pending = journal.snapshot();
+            journal.pending = journal.opened();
             journal.commit()?;
         }
         Ok(journal)
@@ -172,14 +158,19 @@ impl Journal {
     }
 
     /// Begins another session, since a later one than this is known to the server. What was kept
-    /// is signed in the old one, and nobody would take it.
+    /// is signed in the old one, and nobody would take it. Blocks.
     ///
     /// # Errors
     /// [`JournalError::Io`].
     pub fn renew(&mut self, session: Session) -> Result<Vec<Lost>, JournalError> {
         self.session = session;
         let lost = self.state.forget_sent();
-        self.rewrite()?;
+        // All that waits for the next commit is in what is written now.
+        self.pending.clear();
+        let mut next = self.begin_rewrite().write()?;
+        self.follow_with(&mut next)?;
+        next.take_the_place()?;
+        self.go_on();
         let lost = lost.into_iter().map(|(peer, to_all, sequence_num)| Lost {
             destination: match to_all {
                 true => Destination::All,
@@ -279,18 +270,13 @@ impl Journal {
     /// Writes everything since the last commit, in one `write` unless the system takes less.
     ///
     /// # Errors
-    /// [`JournalError::Io`]. Nothing that was not written may go out.
+    /// [`JournalError`]. Nothing that was not written may go out.
     pub fn commit(&mut self) -> Result<(), JournalError> {
         if self.pending.is_empty() {
             return Ok(());
         }
         let pending = std::mem::take(&mut self.pending);
-        self.append(&pending)?;
-        let live = self.state.live_bytes() as u64;
-        if self.good_bytes > REWRITE_FROM.max(live * REWRITE_FACTOR) {
-            self.rewrite()?;
-        }
-        Ok(())
+        self.append(&pending)
     }
 
     /// What waits for the next commit is not to be, and nothing after it.
@@ -299,17 +285,87 @@ impl Journal {
         self.pending.clear();
     }
 
+    /// If the file is much longer than what it says, and everything is committed: what makes it
+    /// short. To be [run](Rewrite::run) where that holds nobody up.
+    pub fn due_rewrite(&mut self) -> Option<Rewrite> {
+        let live = self.state.live_bytes() as u64;
+        let enough = REWRITE_FROM
+            .max(live.saturating_mul(REWRITE_FACTOR))
+            .max(self.rewritten.saturating_mul(REWRITE_AGAIN));
+        let is_due = self.lines.length > enough
+            && self.pending.is_empty()
+            && !self.is_rewriting
+            && !self.is_broken;
+        is_due.then(|| self.begin_rewrite())
+    }
+
+    /// Nobody wants a rewrite any more: one that is under way ends soon.
+    pub fn stop_rewriting(&mut self) {
+        self.is_rewriting = true;
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    fn begin_rewrite(&mut self) -> Rewrite {
+        self.is_rewriting = true;
+        Rewrite {
+            folder: self.folder.clone(),
+            opened: self.opened(),
+            state: self.state.clone(),
+            old: Arc::clone(&self.lines.file),
+            covered: self.lines.length,
+            stop: Arc::clone(&self.stop),
+        }
+    }
+
+    /// How long the file is.
+    pub(super) fn length(&self) -> u64 {
+        self.lines.length
+    }
+
+    /// Appends to `new` as well from now on.
+    pub(super) fn follow_with(&mut self, new: &mut Next) -> Result<(), JournalError> {
+        new.copy(self.lines.length)?;
+        self.next = Some(Lines {
+            file: Arc::clone(&new.file),
+            length: new.length,
+        });
+        Ok(())
+    }
+
+    /// The one that was followed with has taken the place of the file.
+    pub(super) fn go_on(&mut self) {
+        if let Some(next) = self.next.take() {
+            self.rewritten = next.length;
+            self.lines = next;
+        }
+        self.is_rewriting = false;
+    }
+
     fn append(&mut self, lines: &[u8]) -> Result<(), JournalError> {
         let path = self.folder.join(JOURNAL_FILE);
         if self.is_broken {
             let source = io::Error::other("an earlier write has failed");
             return Err(JournalError::Io { path, source });
         }
-        // At a known place: after all that is whole.
-        let written = self.file.write_all_at(lines, self.good_bytes);
-        self.is_broken = written.is_err();
-        written.map_err(io_at(&path))?;
-        self.good_bytes += lines.len() as u64;
+        let mut files = iter::once(&self.lines).chain(&self.next);
+        if let Err(source) = files.try_for_each(|file| file.write(lines)) {
+            self.is_broken = true;
+            // Whoever waits for this is told that it did not take place, and so it may not, though
+            // whole lines of it may be written.
+            let files = iter::once(&self.lines).chain(&self.next);
+            let undone = files.map(Lines::cut).fold(Ok(()), io::Result::and);
+            return Err(match undone {
+                Ok(()) => JournalError::Io { path, source },
+                Err(undoing) => JournalError::HalfWritten {
+                    path,
+                    source,
+                    undoing,
+                },
+            });
+        }
+        for file in iter::once(&mut self.lines).chain(&mut self.next) {
+            file.length += lines.len() as u64;
+        }
         Ok(())
     }
 
@@ -317,31 +373,15 @@ impl Journal {
     pub fn file(&mut self) -> JournalFile {
         JournalFile {
             path: self.folder.join(JOURNAL_FILE),
-            file: Arc::clone(&self.file),
-            folder: std::mem::take(&mut self.is_new).then(|| self.folder.clone()),
+            file: Arc::clone(&self.lines.file),
+            next: self.next.as_ref().map(|next| Arc::clone(&next.file)),
+            unsynced: std::mem::take(&mut self.unsynced),
         }
     }
 
-    /// Replaces the file by one that says the same in fewer lines, in one step.
-    fn rewrite(&mut self) -> Result<(), JournalError> {
-        let lines = self.snapshot();
-        let (new, path) = (self.folder.join(NEW_FILE), self.folder.join(JOURNAL_FILE));
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(true);
-        let mut file = options.mode(0o600).open(&new).map_err(io_at(&new))?;
-        file.write_all(&lines).map_err(io_at(&new))?;
-        // What it takes the place of may be on the disk.
-        file.sync_data().map_err(io_at(&new))?;
-        fs::rename(&new, &path).map_err(io_at(&path))?;
-        self.file = Arc::new(file);
-        self.is_new = true;
-        self.good_bytes = lines.len() as u64;
-        self.pending.clear();
-        Ok(())
-    }
-
-    fn snapshot(&self) -> Vec<u8> {
-        let mut lines = Vec::new();
+    /// The first line.
+    fn opened(&self) -> Vec<u8> {
+        let mut line = Vec::new();
         let opened = Record::Opened {
             version: VERSION,
             swarm: Cow::Borrowed(&self.swarm),
@@ -349,9 +389,20 @@ impl Journal {
             public_key: self.public_key,
             session: self.session,
         };
-        opened.write(&mut lines);
-        self.state.write(&mut lines);
-        lines
+        opened.write(&mut line);
+        line
+    }
+}
+
+impl Lines {
+    /// At a known place: after all that is whole.
+    fn write(&self, lines: &[u8]) -> io::Result<()> {
+        self.file.write_all_at(lines, self.length)
+    }
+
+    /// Takes back what a write that failed has written all the same.
+    fn cut(&self) -> io::Result<()> {
+        self.file.set_len(self.length)
     }
 }
 
@@ -361,65 +412,10 @@ impl JournalFile {
     /// # Errors
     /// [`JournalError::Io`].
     pub fn sync(&self) -> Result<(), JournalError> {
-        self.file.sync_data().map_err(io_at(&self.path))?;
-        let Some(folder) = &self.folder else {
-            return Ok(());
-        };
-        let synced = File::open(folder).and_then(|folder| folder.sync_all());
-        synced.map_err(io_at(folder))
-    }
-}
-
-/// What a journal says, the session it was opened in, if there is one, and the length of its good
-/// lines.
-fn read(
-    path: &Path,
-    file: &File,
-    owner: Owner<'_>,
-) -> Result<(State, Option<Session>, u64), JournalError> {
-    let mut reader = BufReader::new(file);
-    let mut state = State::default();
-    let (mut session, mut good, mut number) = (None, 0, 0);
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        let length = reader.read_until(b'\n', &mut line).map_err(io_at(path))?;
-        number += 1;
-        let Some(text) = line.strip_suffix(b"\n") else {
-            // The end, or a line that a crash has torn: nothing it tells of has gone out.
-            return Ok((state, session, good));
-        };
-        let flawed = |detail: String| JournalError::Flawed {
-            path: path.into(),
-            line: number,
-            detail,
-        };
-        let record = serde_json::from_slice(text).map_err(|err| flawed(err.to_string()))?;
-        match (&record, session) {
-            (
-                Record::Opened {
-                    version,
-                    swarm,
-                    agent_id,
-                    public_key,
-                    session: opened,
-                },
-                None,
-            ) => {
-                if *version != VERSION {
-                    let detail = format!("found version {version}, expected {VERSION}");
-                    return Err(flawed(detail));
-                }
-                must_be(path, "swarm", &**swarm, owner.swarm)?;
-                must_be(path, "agent", &**agent_id, owner.agent_id)?;
-                must_be(path, "key", public_key, &owner.public_key)?;
-                session = Some(*opened);
-            }
-            (Record::Opened { .. }, Some(_)) => return Err(flawed("opened twice".into())),
-            (_, None) => return Err(flawed("expected `opened` first".into())),
-            (_, Some(_)) => state.apply(&record),
+        for file in iter::once(&self.file).chain(&self.next) {
+            file.sync_data().map_err(io_at(&self.path))?;
         }
-        good += length as u64;
+        self.unsynced.iter().try_for_each(|it| sync_folder(it))
     }
 }
 
@@ -432,36 +428,27 @@ fn taken(peer: &AgentId, session: Session, to_all: bool, number: u64) -> Record<
     }
 }
 
-fn must_be<T: PartialEq + ToString>(
-    path: &Path,
-    what: &'static str,
-    found: &T,
-    expected: &T,
-) -> Result<(), JournalError> {
-    if found == expected {
-        return Ok(());
-    }
-    Err(JournalError::Foreign {
-        path: path.into(),
-        what,
-        found: found.to_string(),
-        expected: expected.to_string(),
-    })
+/// The folders that get a new name when this one, and a file in it, are made.
+fn changed_by_making(folder: &Path) -> Vec<PathBuf> {
+    let missing = folder.ancestors().take_while(|path| !path.exists());
+    let parents =
+        missing
+            .filter_map(Path::parent)
+            .map(|parent| match parent.as_os_str().is_empty() {
+                true => ".".into(),
+                false => parent.into(),
+            });
+    iter::once(folder.into()).chain(parents).collect()
 }
 
-fn io_at(path: &Path) -> impl Fn(io::Error) -> JournalError {
-    let path = path.to_owned();
-    move |source| JournalError::Io {
-        path: path.clone(),
-        source,
-    }
-}
-
-const JOURNAL_FILE: &str = "journal.jsonl";
+pub(super) const JOURNAL_FILE: &str = "journal.jsonl";
 /// What will be the journal once it is whole.
-const NEW_FILE: &str = "new";
+pub(super) const NEW_FILE: &str = "new";
 /// A shorter file is not worth rewriting.
 const REWRITE_FROM: u64 = 1024 * 1024;
 /// How many times longer than needed the file gets: each byte is then rewritten once for every
 /// three appended at most.
 const REWRITE_FACTOR: u64 = 4;
+/// How many times longer it gets than it was after the last rewrite: what it says may take more than
+/// it seems, and would be rewritten with every line.
+const REWRITE_AGAIN: u64 = 2;

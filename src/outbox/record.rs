@@ -71,6 +71,19 @@ impl Record<'_> {
         serde_json::to_writer(&mut *lines, self).expect("names, numbers and text only");
         lines.push(b'\n');
     }
+
+    /// The greatest number of a message that it speaks for. One that settles a range does for none,
+    /// and its end may be what a peer said.
+    pub(super) fn greatest(&self) -> u64 {
+        match self {
+            Self::Opened { .. } | Self::Settled { .. } => 0,
+            Self::Broadcasts { used } => *used,
+            Self::Peer { direct, all, .. } => *direct.max(all),
+            Self::Accepted { sequence_num, .. } => *sequence_num,
+            Self::Taken { number, .. } => *number,
+            Self::Seen { up_to, .. } => *up_to,
+        }
+    }
 }
 
 /// The version of this format.

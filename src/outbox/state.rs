@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,25 +12,28 @@ use crate::identity::{AgentId, Session};
 use crate::mesh::{Lanes, Remembered, RememberedSeen, RememberedSent};
 use crate::message::{Destination, Timestamp};
 
-/// The state of an agent's messages.
-#[derive(Debug, Default, PartialEq, Eq)]
+/// The state of an agent's messages. Cheap to clone: a peer is copied when one of the two changes
+/// it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct State {
     /// The greatest number used under `*`.
     used: u64,
-    peers: BTreeMap<AgentId, Peer>,
-    /// Bytes of the messages that are kept, each receiver's counted by itself.
+    peers: BTreeMap<AgentId, Arc<Peer>>,
+    /// How many peers each message under `*` is kept for.
+    broadcasts: BTreeMap<u64, usize>,
+    /// Bytes of the messages that are kept, each counted once.
     kept_bytes: usize,
 }
 
 /// One peer.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Peer {
     sent: Lanes<Sent>,
     seen: Option<(Session, Lanes<RememberedSeen>)>,
 }
 
 /// What was meant for a peer under one destination.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Sent {
     greatest: u64,
     kept: BTreeMap<u64, Kept>,
@@ -99,25 +103,59 @@ impl State {
         for peer in to {
             let sent = self.peer(peer).lane(destination);
             sent.greatest = sent.greatest.max(number);
-            let bytes = bytes.clone();
-            sent.kept.insert(number, Kept { at, bytes });
+            let kept = Kept {
+                at,
+                bytes: bytes.clone(),
+            };
+            if let Some(before) = sent.kept.insert(number, kept) {
+                self.dropped(destination, number, before.bytes.len());
+            }
+            self.kept(destination, number, bytes.len());
         }
-        self.kept_bytes += to.len() * bytes.len();
     }
 
     /// These are settled.
     pub(crate) fn settled(&mut self, peer: &AgentId, to: &Destination, (from, up_to): (u64, u64)) {
         let kept = &mut self.peer(peer).lane(to).kept;
-        let mut freed = 0;
+        let mut gone = Vec::new();
         // Mostly the oldest, a few at a time.
         while let Some((number, kept_one)) = kept.range(from..).next()
             && *number <= up_to
         {
             let number = *number;
-            freed += kept_one.bytes.len();
+            gone.push((number, kept_one.bytes.len()));
             kept.remove(&number);
         }
-        self.kept_bytes -= freed;
+        for (number, bytes) in gone {
+            self.dropped(to, number, bytes);
+        }
+    }
+
+    /// One peer more has a message kept for it.
+    fn kept(&mut self, destination: &Destination, number: u64, bytes: usize) {
+        if *destination == Destination::All {
+            let receivers = self.broadcasts.entry(number).or_default();
+            *receivers += 1;
+            if *receivers > 1 {
+                return;
+            }
+        }
+        self.kept_bytes += bytes;
+    }
+
+    /// One peer fewer.
+    fn dropped(&mut self, destination: &Destination, number: u64, bytes: usize) {
+        if *destination == Destination::All
+            && let Some(receivers) = self.broadcasts.get_mut(&number)
+        {
+            *receivers -= 1;
+            if *receivers > 0 {
+                return;
+            }
+            self.broadcasts.remove(&number);
+        }
+        // A file may say of a number that it is of two lengths.
+        self.kept_bytes = self.kept_bytes.saturating_sub(bytes);
     }
 
     /// Messages of a peer are in the hands of the program, all up to this one.
@@ -171,9 +209,10 @@ impl State {
     pub(super) fn forget_sent(&mut self) -> Vec<(AgentId, bool, u64)> {
         self.used = 0;
         self.kept_bytes = 0;
+        self.broadcasts.clear();
         let mut lost = Vec::new();
         for (id, peer) in &mut self.peers {
-            let Lanes { direct, all } = std::mem::take(&mut peer.sent);
+            let Lanes { direct, all } = std::mem::take(&mut Arc::make_mut(peer).sent);
             lost.extend(direct.kept.into_keys().map(|n| (id.clone(), false, n)));
             lost.extend(all.kept.into_keys().map(|n| (id.clone(), true, n)));
         }
@@ -189,7 +228,8 @@ impl State {
                 .iter()
                 .map(|(number, kept)| {
                     // A clock that was put back makes nothing older than it is.
-                    let age = u64::try_from(now.unix_ms() - kept.at).unwrap_or(0);
+                    let age = now.unix_ms().saturating_sub(kept.at);
+                    let age = u64::try_from(age).unwrap_or(0);
                     (*number, Duration::from_millis(age), kept.bytes.clone())
                 })
                 .collect(),
@@ -210,22 +250,26 @@ impl State {
         self.kept_bytes + self.peers.len() * BYTES_PER_PEER
     }
 
-    /// The records of a journal of this state alone, as lines.
-    pub(super) fn write(&self, lines: &mut Vec<u8>) {
-        Record::Broadcasts { used: self.used }.write(lines);
+    /// Hands on the records of a journal of this state alone, one after the other.
+    ///
+    /// # Errors
+    /// Whatever `each` fails with, at once.
+    pub(super) fn records<E>(
+        &self,
+        mut each: impl FnMut(&Record<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        each(&Record::Broadcasts { used: self.used })?;
         let mut broadcasts: BTreeMap<u64, (&Kept, Vec<AgentId>)> = BTreeMap::new();
         for (id, peer) in &self.peers {
             let Lanes { direct, all } = &peer.sent;
-            let record = Record::Peer {
+            each(&Record::Peer {
                 peer: Cow::Borrowed(id),
                 direct: direct.greatest,
                 all: all.greatest,
-            };
-            record.write(lines);
+            })?;
             let to_it = Destination::Agent(id.clone());
             for (number, kept) in &direct.kept {
-                kept.record(std::slice::from_ref(id), &to_it, *number)
-                    .write(lines);
+                each(&kept.record(std::slice::from_ref(id), &to_it, *number))?;
             }
             for (number, kept) in &all.kept {
                 let (_, to) = broadcasts.entry(*number).or_insert((kept, Vec::new()));
@@ -235,16 +279,18 @@ impl State {
                 continue;
             };
             for (to_all, seen) in [(false, &seen.direct), (true, &seen.all)] {
-                seen.write(id, *session, to_all, lines);
+                let mut records = seen.records(id, *session, to_all);
+                records.try_for_each(|record| each(&record))?;
             }
         }
         for (number, (kept, to)) in broadcasts {
-            kept.record(&to, &Destination::All, number).write(lines);
+            each(&kept.record(&to, &Destination::All, number))?;
         }
+        Ok(())
     }
 
     fn peer(&mut self, id: &AgentId) -> &mut Peer {
-        self.peers.entry(id.clone()).or_default()
+        Arc::make_mut(self.peers.entry(id.clone()).or_default())
     }
 }
 
@@ -258,25 +304,25 @@ impl Peer {
 }
 
 impl RememberedSeen {
-    fn write(&self, peer: &AgentId, session: Session, to_all: bool, lines: &mut Vec<u8>) {
-        if let Some(up_to) = self.up_to {
-            let record = Record::Seen {
-                peer: Cow::Borrowed(peer),
-                session,
-                to_all,
-                up_to,
-            };
-            record.write(lines);
-        }
-        for number in &self.beyond {
-            let record = Record::Taken {
-                peer: Cow::Borrowed(peer),
-                session,
-                to_all,
-                number: *number,
-            };
-            record.write(lines);
-        }
+    fn records<'a>(
+        &'a self,
+        peer: &'a AgentId,
+        session: Session,
+        to_all: bool,
+    ) -> impl Iterator<Item = Record<'a>> {
+        let up_to = self.up_to.map(|up_to| Record::Seen {
+            peer: Cow::Borrowed(peer),
+            session,
+            to_all,
+            up_to,
+        });
+        let beyond = self.beyond.iter().map(move |number| Record::Taken {
+            peer: Cow::Borrowed(peer),
+            session,
+            to_all,
+            number: *number,
+        });
+        up_to.into_iter().chain(beyond)
     }
 }
 

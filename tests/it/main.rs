@@ -60,6 +60,7 @@ mod raw;
 mod raw_peer;
 mod rebinding;
 mod revocation;
+mod rewriting;
 mod sdp_fixtures;
 mod support;
 mod tls;
