@@ -7,7 +7,7 @@
 //! | fails, or is killed | it is started again after 1 s, 2 s, … 30 s, unless never; from the beginning after it has lived for a minute |
 //! | leaves children behind | SIGTERM, after 2 s SIGKILL, before anything else is done |
 //! | does not read | the agent's links are read no more once 256 lines wait, and the senders are held up |
-//! | is still there when the agent has left | its input ends; after 1 s SIGTERM, after 1 s more SIGKILL, to its whole process group |
+//! | is still there when the agent has left | has 2 s to read what waits; its input ends; after 1 s SIGTERM, after 1 s more SIGKILL, to its whole process group |
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read};
@@ -142,18 +142,24 @@ async fn live(
     };
     let stdout = std::fs::File::from(stdout.into_owned_fd()?);
     let stderr = std::fs::File::from(stderr.into_owned_fd()?);
-    let (inputs, name) = (inputs.clone(), program.name.clone());
-    thread::spawn(move || agent_pipes::read(stdout, &inputs));
+    let (heard, name) = (inputs.clone(), program.name.clone());
+    thread::spawn(move || agent_pipes::read(stdout, &heard));
     let (said, last) = oneshot::channel();
     thread::spawn(move || {
         let _ = said.send(log(stderr, &name));
     });
     let told = {
         let telling = tell(&mut stdin, &program.greeting, lines, next);
+        let left = async {
+            inputs.closed().await;
+            sleep(TO_READ).await;
+        };
         // `wait` is cancel-safe; telling keeps a line that it could not write.
         tokio::select! {
             told = telling => Some(told),
             _ = child.wait() => None,
+            // One that does not read is not told all of it.
+            () = left => Some(Heard::All),
         }
     };
     drop(stdin);
@@ -310,6 +316,8 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// What has lived so long was started well.
 const LONG_ENOUGH: Duration = Duration::from_secs(60);
+/// What a program has to read what waits for it once nobody wants anything of it any more.
+const TO_READ: Duration = Duration::from_secs(2);
 /// What a program has after its input ended, and after SIGTERM: an agent that is told to end does so
 /// in five seconds, its program included.
 const TO_FINISH: Duration = Duration::from_secs(1);
@@ -320,3 +328,30 @@ const LONGEST_LOGGED: u64 = 8 * 1024;
 const LOOKED_AFTER: Duration = Duration::from_millis(20);
 /// Lines of its standard error that are told with its end.
 const LAST_WORDS: usize = 5;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_program_that_does_not_read_is_ended_when_the_agent_leaves() {
+        let (inputs, lines, pipes) = start(Program {
+            command: "exec sleep 600".into(),
+            folder: None,
+            name: "sleeper".into(),
+            greeting: "{}\n".into(),
+            again: Again::Always,
+            is_outlived: false,
+        });
+        // More than a pipe takes, and as many lines as wait beside it.
+        let long = || Told::from("x".repeat(8 * 1024));
+        for _ in 0..64 + LINES {
+            lines.send(long()).await.unwrap();
+            if lines.capacity() == 0 {
+                break;
+            }
+        }
+        drop((inputs, lines));
+        assert_eq!(pipes.closed().await, None);
+    }
+}
