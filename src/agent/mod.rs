@@ -47,6 +47,7 @@ mod unread;
 mod vitals;
 mod witnessing;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -248,6 +249,14 @@ impl Agent {
     pub fn peers(&self) -> Vec<PeerInfo> {
         let core = self.shared.look();
         core.links.describe(&core.mesh)
+    }
+
+    /// The folder of its [outbox on disk](Builder::outbox), which nobody else has as long as it lives.
+    /// What a program keeps there under a name of its own is left alone.
+    pub fn outbox_folder(&self) -> Option<PathBuf> {
+        let core = self.shared.look();
+        let journal = core.journal.as_ref()?;
+        Some(taking::open(journal).folder().to_owned())
     }
 
     /// Verifies a signed message under the keys that this agent believes, its own among them,

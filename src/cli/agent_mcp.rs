@@ -24,6 +24,7 @@ use tokio::time::timeout;
 
 use super::agent::{leave, wait_for_a_link};
 use super::agent_mcp_inbox::{Inbox, Taken};
+use super::agent_mcp_store::Store;
 use super::agent_mcp_tools::{Call, ReadInbox, RequestReply, SendFile, VerifyMessage, tools};
 use super::failure::{impossible, unusable};
 use super::interrupt::Interrupt;
@@ -46,12 +47,13 @@ pub(super) async fn serve(
         real.map_err(|err| unusable(anyhow!("--share {}: {err}", folder.display())))
     });
     let shared = shared.transpose()?;
+    let inbox = inbox(&agent)?;
     let events = agent.subscribe();
     let desk = Arc::new(Desk {
         agent: RwLock::new(Some(agent)),
         members,
         shared,
-        inbox: Inbox::default(),
+        inbox,
         closing: watch::Sender::new(false),
     });
     let talking = async {
@@ -84,6 +86,33 @@ pub(super) async fn serve(
     let agent = agent.expect("taken here only");
     let left = leave(agent, "done", grace).await?;
     talked.map(|()| left)
+}
+
+/// What the model has not read yet, also of an earlier process if there is an outbox on disk.
+fn inbox(agent: &Agent) -> anyhow::Result<Inbox> {
+    let Some(outbox) = agent.outbox_folder() else {
+        return Ok(Inbox::default());
+    };
+    let opened = Store::open(&outbox);
+    let (store, before) = opened.map_err(|err| {
+        impossible(anyhow!(
+            "what the model has not read cannot be opened in {}: {err}; see that this user can write there",
+            outbox.display()
+        ))
+    })?;
+    let verified = before.into_iter().filter_map(|(number, text)| {
+        // Since it was kept a key may have been revoked, or the file changed.
+        match agent.verify(text.as_bytes()) {
+            Ok(message) => Some((number, message)),
+            Err(refusal) => {
+                tracing::warn!(reason = %refusal.reason, detail = %refusal.detail, "a message that the model had not read is not believed any more");
+                store.remove(number);
+                None
+            }
+        }
+    });
+    let verified = verified.collect();
+    Ok(Inbox::kept_in(store, verified))
 }
 
 /// Where the calls of the client are answered.

@@ -4,18 +4,19 @@
 //! agent, nothing waits for room: where there is none, the oldest message of the peer that fills
 //! the inbox most gives way, and `read_inbox` says how many did.
 //!
-//! With an outbox on disk, what the model has not read comes again when the agent was killed or has
-//! ended: the newest [`MAX_HELD`] of each peer. Older ones are here only, since a peer is not to wait
-//! for a model.
+//! With an outbox on disk, what the model has not read is kept [there](super::agent_mcp_store) too,
+//! before it counts as taken: it is here again when the agent was killed or has ended, and no author
+//! waits for a model.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
+use super::agent_mcp_store::{Number, Store};
 use crate::agent::{AgentEvent, Held, Subscription};
-use crate::identity::AgentId;
-use crate::message::{IfMessage, Verified};
+use crate::identity::{AgentId, Session};
+use crate::message::{Destination, IfMessage, Verified};
 
 /// The inbox, shared by who fills it and who reads it.
 #[derive(Debug, Default)]
@@ -32,14 +33,24 @@ struct Kept {
     dropped: u64,
     /// Replies that were handed over before they came here: their authors and ids.
     handed: VecDeque<(AgentId, String)>,
+    /// Where what waits is kept.
+    store: Option<Store>,
+    /// The last one that was kept by an earlier process, which may have been killed before it could
+    /// say so: then it comes again.
+    last_kept: Option<Which>,
 }
+
+/// Which message.
+type Which = (AgentId, Session, Destination, u64);
 
 /// A message that nobody has read.
 #[derive(Debug)]
 struct Waiting {
     message: Verified<IfMessage>,
     size: usize,
-    /// As long as it is to come again if this process ends.
+    kept: Option<Number>,
+    /// Of one that could not be kept: it is not taken before it is read, and comes again if this
+    /// process ends.
     held: Option<Held>,
 }
 
@@ -54,6 +65,28 @@ pub(super) struct Taken {
 }
 
 impl Inbox {
+    /// An inbox that keeps what waits in `store`, where this was kept before.
+    pub(super) fn kept_in(store: Store, before: Vec<(Number, Verified<IfMessage>)>) -> Self {
+        let mut kept = Kept {
+            last_kept: before.last().map(|(_, message)| which(message)),
+            ..Kept::default()
+        };
+        for (number, message) in before {
+            let size = size_of(&text_of(&message));
+            kept.push(Waiting {
+                message,
+                size,
+                kept: Some(number),
+                held: None,
+            });
+        }
+        kept.store = Some(store);
+        Self {
+            kept: Mutex::new(kept),
+            came: Notify::new(),
+        }
+    }
+
     /// Keeps every message, until the agent has ended.
     pub(super) async fn fill(&self, mut events: Subscription) {
         while let Some((event, held)) = events.recv_held().await {
@@ -100,38 +133,43 @@ impl Inbox {
 }
 
 impl Kept {
-    fn put(&mut self, message: Verified<IfMessage>, held: Option<Held>) {
+    fn put(&mut self, message: Verified<IfMessage>, mut held: Option<Held>) {
         let handed =
             |(source, id): &(AgentId, String)| source == message.source() && id == message.id();
-        if let Some(at) = self.handed.iter().position(handed) {
+        let handed = self.handed.iter().position(handed);
+        if let Some(at) = handed {
             self.handed.remove(at);
-            if let Some(held) = held {
-                held.taken();
-            }
+        }
+        let is_here = self.last_kept.take_if(|last| *last == which(&message));
+        if handed.is_some() || is_here.is_some() {
+            held.map(Held::taken);
             return;
         }
-        let size = size_of(&message);
-        let source = message.source().clone();
-        self.messages.push_back(Waiting {
+        let text = text_of(&message);
+        let kept = match self.store.as_mut().map(|store| store.keep(&text)) {
+            Some(Ok(number)) => Some(number),
+            Some(Err(err)) => {
+                tracing::warn!(peer = %message.source(), reason = %err, "a message for the model cannot be kept: its author waits until it is read");
+                None
+            }
+            None => None,
+        };
+        if kept.is_some() || self.store.is_none() {
+            held.take().map(Held::taken);
+        }
+        self.push(Waiting {
             message,
-            size,
+            size: size_of(&text),
+            kept,
             held,
         });
-        self.bytes += size;
-        self.let_go(&source);
-        while self.bytes > MAX_BYTES {
-            self.give_way();
-        }
     }
 
-    /// Of too many messages of a peer that would come again, the oldest does not any more: then its
-    /// author is not held up.
-    fn let_go(&mut self, source: &AgentId) {
-        let held = |it: &&mut Waiting| it.held.is_some() && it.is_of(Some(source));
-        if self.messages.iter_mut().filter(held).count() > MAX_HELD
-            && let Some(oldest) = self.messages.iter_mut().find(held)
-        {
-            oldest.take();
+    fn push(&mut self, waiting: Waiting) {
+        self.bytes += waiting.size;
+        self.messages.push_back(waiting);
+        while self.bytes > MAX_BYTES {
+            self.give_way();
         }
     }
 
@@ -190,8 +228,11 @@ impl Kept {
 
     /// It does not come again.
     fn remove(&mut self, at: usize) -> Option<Verified<IfMessage>> {
-        let mut removed = self.messages.remove(at)?;
-        removed.take();
+        let removed = self.messages.remove(at)?;
+        if let (Some(store), Some(number)) = (&self.store, removed.kept) {
+            store.remove(number);
+        }
+        removed.held.map(Held::taken);
         self.bytes -= removed.size;
         Some(removed.message)
     }
@@ -201,26 +242,30 @@ impl Waiting {
     fn is_of(&self, from: Option<&AgentId>) -> bool {
         from.is_none_or(|from| self.message.source() == from)
     }
-
-    /// It counts as taken.
-    fn take(&mut self) {
-        if let Some(held) = self.held.take() {
-            held.taken();
-        }
-    }
 }
 
-/// What a message costs: its text, and what it takes to keep and to tell.
-fn size_of(message: &IfMessage) -> usize {
-    let text = serde_json::to_string(message);
-    text.expect("string keys and finite numbers only").len() + OVERHEAD
+fn which(message: &IfMessage) -> Which {
+    let (source, destination) = (message.source().clone(), message.destination().clone());
+    (
+        source,
+        message.session(),
+        destination,
+        message.sequence_num(),
+    )
+}
+
+/// A message as it was signed.
+fn text_of(message: &IfMessage) -> String {
+    serde_json::to_string(message).expect("string keys and finite numbers only")
+}
+
+/// What a message of this text costs: it, and what it takes to keep and to tell.
+fn size_of(text: &str) -> usize {
+    text.len() + OVERHEAD
 }
 
 /// What waits takes at most so much memory: some thousand messages, or thirty of the largest.
 const MAX_BYTES: usize = 8 << 20;
-/// Of one peer: half of what a program may leave untaken before its authors wait for it
-/// (`mesh::MAX_UNDER_WAY`).
-const MAX_HELD: usize = 128;
 /// Beside the text of a message.
 const OVERHEAD: usize = 1024;
 /// A model reads all of an answer, and has room for so much, a large message apart.
@@ -320,5 +365,36 @@ mod tests {
         assert_eq!(taken.messages.len(), 1);
         assert_eq!(taken.messages[0].source().as_str(), "bob");
         assert!(inbox.kept().handed.is_empty());
+    }
+
+    #[test]
+    fn what_is_kept_on_disk_is_here_again_until_it_is_read_and_comes_in_no_second_time() {
+        let outbox = tempfile::tempdir().unwrap();
+        let again = |texts: &[&str]| {
+            let (store, before) = Store::open(outbox.path()).unwrap();
+            let found = before.iter().map(|(_, text)| text.as_str());
+            assert_eq!(found.collect::<Vec<_>>(), texts);
+            let numbers = before.into_iter().map(|(number, _)| number);
+            (store, numbers.collect::<Vec<_>>())
+        };
+        let [one, two, three, four] = [1, 2, 3, 4].map(|number| message("ann", number, 0));
+        let texts = [&one, &two, &three, &four].map(|message| text_of(message));
+        let (store, _) = again(&[]);
+        let inbox = Inbox::kept_in(store, Vec::new());
+        for message in [&one, &two, &three] {
+            inbox.put(message.clone(), None);
+        }
+        assert_eq!(numbers(&inbox.take(1, None)), [1]);
+        inbox.hand_over(&two);
+        inbox.put(four.clone(), None);
+
+        let (store, kept) = again(&[&texts[2], &texts[3]]);
+        let before = kept.into_iter().zip([three, four.clone()]);
+        let inbox = Inbox::kept_in(store, before.collect());
+        // Killed before it was said that the last one is here, which comes again therefore.
+        inbox.put(four, None);
+        assert_eq!(numbers(&inbox.take(9, None)), [3, 4]);
+        assert_eq!(inbox.kept().bytes, 0);
+        let _ = again(&[]);
     }
 }

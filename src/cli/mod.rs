@@ -13,6 +13,7 @@ mod agent_ledger;
 mod agent_lines;
 mod agent_mcp;
 mod agent_mcp_inbox;
+mod agent_mcp_store;
 mod agent_mcp_tools;
 mod agent_pipes;
 mod agent_told;

@@ -147,6 +147,11 @@ impl Journal {
         Ok(journal)
     }
 
+    /// Its folder, in which others may keep what belongs to the agent under other names.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// The session that the agent goes on with.
     pub fn session(&self) -> Session {
         self.session
