@@ -134,7 +134,14 @@ impl Reader {
             };
             let what = match event {
                 LinkEvent::Message { bytes, is_text } => {
-                    let permit = permit.take().expect("messages are read with a permit only");
+                    let permit = match permit.take() {
+                        Some(permit) => permit,
+                        // It came with the opening of its channel, which is read without one.
+                        None => match Arc::clone(&self.permits).acquire_owned().await {
+                            Ok(permit) => permit,
+                            Err(_) => return Ended::NobodyListens,
+                        },
+                    };
                     let message = What::Message {
                         verdict: self.verify(&bytes, is_text),
                         permit,

@@ -3,9 +3,9 @@
 //! A fault is healed when every [`Part`] that it struck works: an ordered pair of agents, once it has
 //! delivered a message that was offered after the end; an agent's registration, once the agent is
 //! registered; conditions, once the agent that had them tells that it has them no more. While another
-//! fault strikes the same part its clock stands still, as nothing may be able to heal meanwhile. It
-//! goes on where it stood, so that faults that come close together hide no slow heal; and what heals
-//! all the same while it stands has taken that time, too.
+//! fault under which nothing can heal strikes the same part its clock stands still. It goes on where
+//! it stood, so that faults that come close together hide no slow heal; and what heals all the same
+//! while it stands has taken that time, too.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -34,6 +34,8 @@ struct Wound {
     /// fault has ended.
     open: BTreeMap<Part, Option<Wait>>,
     over: bool,
+    /// Whether nothing can heal under it.
+    stops: bool,
     /// The longest of its parts so far.
     took: Duration,
 }
@@ -50,17 +52,17 @@ struct Wait {
 }
 
 impl Healing {
-    /// A fault begins to strike these parts.
+    /// A fault begins to strike these parts; `stops` tells whether nothing can heal under it.
     pub(super) fn begin(
         &mut self,
-        fault: usize,
+        (fault, stops): (usize, bool),
         at: Duration,
         parts: impl IntoIterator<Item = Part>,
     ) {
         let open: BTreeMap<_, _> = parts.into_iter().map(|part| (part, None)).collect();
         for part in open.keys() {
-            if self.is_struck(part) {
-                continue; // It stands already.
+            if !stops || self.is_stopped(part) {
+                continue; // It goes on, or stands already.
             }
             for wait in waits(&mut self.faults, part) {
                 wait.spent += at.saturating_sub(wait.since);
@@ -70,6 +72,7 @@ impl Healing {
         let wound = Wound {
             open,
             over: false,
+            stops,
             took: Duration::ZERO,
         };
         self.faults.insert(fault, wound);
@@ -88,9 +91,12 @@ impl Healing {
                 since: at,
             });
         }
-        let ended: Vec<_> = wound.open.keys().copied().collect();
-        for part in &ended {
-            if self.is_struck(part) {
+        let stopped: Vec<_> = match wound.stops {
+            true => wound.open.keys().copied().collect(),
+            false => Vec::new(),
+        };
+        for part in &stopped {
+            if self.is_stopped(part) {
                 continue;
             }
             for wait in waits(&mut self.faults, part) {
@@ -113,9 +119,9 @@ impl Healing {
         }
     }
 
-    fn is_struck(&self, part: &Part) -> bool {
-        let strikes = |wound: &Wound| !wound.over && wound.open.contains_key(part);
-        self.faults.values().any(strikes)
+    fn is_stopped(&self, part: &Part) -> bool {
+        let stops = |wound: &Wound| wound.stops && !wound.over && wound.open.contains_key(part);
+        self.faults.values().any(stops)
     }
 
     /// Whether all have healed that have ended.
@@ -166,7 +172,7 @@ mod tests {
     #[test]
     fn a_fault_has_healed_when_all_its_pairs_have_delivered_something_offered_after_it() {
         let mut healing = Healing::default();
-        healing.begin(0, s(0), [A, B]);
+        healing.begin((0, true), s(0), [A, B]);
         healing.delivers(&A, 9, s(1));
         healing.end(0, s(2), |_| 10);
         healing.delivers(&A, 9, s(3)); // offered before the end
@@ -181,8 +187,8 @@ mod tests {
     #[test]
     fn a_pair_that_another_fault_strikes_waits_from_the_end_of_that_one() {
         let mut healing = Healing::default();
-        healing.begin(0, s(0), [A]);
-        healing.begin(1, s(1), [A, B]);
+        healing.begin((0, true), s(0), [A]);
+        healing.begin((1, true), s(1), [A, B]);
         healing.end(0, s(2), |_| 1);
         assert_eq!(healing.took(0), None);
         healing.end(1, s(10), |_| 5);
@@ -196,10 +202,10 @@ mod tests {
     fn the_clock_of_a_pair_stands_still_while_another_fault_strikes_it_and_goes_on_where_it_stood()
     {
         let mut healing = Healing::default();
-        healing.begin(0, s(0), [A]);
+        healing.begin((0, true), s(0), [A]);
         healing.end(0, s(2), |_| 1);
-        healing.begin(1, s(6), [A]);
-        healing.begin(2, s(7), [A]); // it stands already
+        healing.begin((1, true), s(6), [A]);
+        healing.begin((2, true), s(7), [A]); // it stands already
         healing.end(1, s(9), |_| 4);
         healing.end(2, s(10), |_| 4);
         healing.delivers(&A, 4, s(11));
@@ -210,9 +216,9 @@ mod tests {
     #[test]
     fn what_was_offered_after_the_end_heals_though_another_fault_is_under_way_and_took_that_long() {
         let mut healing = Healing::default();
-        healing.begin(0, s(0), [A]);
+        healing.begin((0, true), s(0), [A]);
         healing.end(0, s(2), |_| 5);
-        healing.begin(1, s(6), [A]);
+        healing.begin((1, true), s(6), [A]);
         healing.delivers(&A, 4, s(7)); // offered before the end
         assert_eq!(healing.took(0), None);
         healing.delivers(&A, 5, s(9));
@@ -223,10 +229,29 @@ mod tests {
     }
 
     #[test]
+    fn a_fault_that_lets_things_heal_stops_no_clock_and_one_amid_it_does() {
+        for heals_at in [40, 44] {
+            let mut healing = Healing::default();
+            healing.begin((0, true), s(0), [A]);
+            healing.begin((1, false), s(1), [A]);
+            healing.end(0, s(2), |_| 1);
+            healing.begin((2, true), s(3), [A]);
+            healing.end(2, s(34), |_| 2);
+            if heals_at > 42 {
+                healing.end(1, s(42), |_| 3);
+            }
+            healing.delivers(&A, 4, s(heals_at));
+            let own = heals_at - 34;
+            let took = [0, 2].map(|fault| healing.took(fault));
+            assert_eq!(took, [Some(s(1 + own)), Some(s(own))]);
+        }
+    }
+
+    #[test]
     fn what_shows_it_of_one_fault_need_not_of_another() {
         let mut healing = Healing::default();
         for fault in [0, 1] {
-            healing.begin(fault, s(0), [A]);
+            healing.begin((fault, true), s(0), [A]);
             healing.end(fault, s(2), |_| 1);
         }
         healing.works(&A, s(3), |fault, _| fault == 1);
@@ -237,7 +262,7 @@ mod tests {
     fn the_loss_of_the_server_has_healed_when_all_are_registered_again_whatever_flows() {
         let registration = Part::Registration(0);
         let mut healing = Healing::default();
-        healing.begin(0, s(0), [A, registration]);
+        healing.begin((0, true), s(0), [A, registration]);
         let next = |part: &Part| if *part == A { 5 } else { 0 };
         healing.end(0, s(2), next);
         healing.delivers(&A, 5, s(3));

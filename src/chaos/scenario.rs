@@ -189,6 +189,11 @@ impl What {
         }
     }
 
+    /// Whether messages flow and links are made under it, however badly: then what is broken can heal.
+    pub(super) fn lets_heal(&self) -> bool {
+        matches!(self, Self::Clock { .. } | Self::Conditions { .. })
+    }
+
     /// The process it strikes as a whole.
     pub(super) fn process(&self) -> Option<&AgentId> {
         match self {

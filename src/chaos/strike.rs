@@ -27,7 +27,8 @@ impl Stage<'_> {
         tracing::info!(at_s = self.elapsed().as_secs_f64(), "{what}");
         // What was struck before it began is told before the order that begins it is read.
         self.ask_vitals(fault, Ask::Before);
-        self.healing.begin(fault, self.elapsed(), struck);
+        let stops = !what.lets_heal();
+        self.healing.begin((fault, stops), self.elapsed(), struck);
         self.records[fault].began = Some(Instant::now());
         match &what {
             What::Kill(agent) => {

@@ -116,6 +116,7 @@ pub(crate) async fn run(args: Args, _: &Globals) -> anyhow::Result<ExitCode> {
                 false => Again::OnFailure,
             },
             is_outlived: false,
+            is_kept: agent.outbox_folder().is_some(),
         }),
     };
     let inputs = match args.chaos {

@@ -34,6 +34,7 @@ impl Attached {
                 Restart::Never => Again::Never,
             },
             is_outlived: true,
+            is_kept: agent.outbox_folder().is_some(),
         };
         let members = Members::of(swarm);
         let (end, ended) = oneshot::channel();

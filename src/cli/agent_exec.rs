@@ -41,6 +41,9 @@ pub(super) struct Program {
     /// Whether the agent goes on without it. What comes for a program that has done its work then counts
     /// as taken: nobody is to wait for it.
     pub(super) is_outlived: bool,
+    /// Whether the agent has an outbox on disk: what a program that has failed did not take waits for
+    /// the next run then, with its authors.
+    pub(super) is_kept: bool,
 }
 
 /// When a program that has ended is started again.
@@ -99,6 +102,10 @@ async fn supervise(
         }
         pause = (2 * pause).min(LONGEST_PAUSE);
     };
+    if program.is_outlived && program.is_kept && fault.is_some() {
+        // As of one that does not read.
+        inputs.closed().await;
+    }
     // The end of the input; what is told until the agent has left, nobody hears: with an outbox on disk
     // it comes again.
     drop(inputs);
@@ -342,6 +349,7 @@ mod tests {
             greeting: "{}\n".into(),
             again: Again::Always,
             is_outlived: false,
+            is_kept: false,
         });
         // More than a pipe takes, and as many lines as wait beside it.
         let long = || Told::from("x".repeat(8 * 1024));
