@@ -142,7 +142,7 @@ impl Kept {
         }
         let is_here = self.last_kept.take_if(|last| *last == which(&message));
         if handed.is_some() || is_here.is_some() {
-            held.map(Held::taken);
+            take(held);
             return;
         }
         let text = text_of(&message);
@@ -155,7 +155,7 @@ impl Kept {
             None => None,
         };
         if kept.is_some() || self.store.is_none() {
-            held.take().map(Held::taken);
+            take(held.take());
         }
         self.push(Waiting {
             message,
@@ -232,7 +232,7 @@ impl Kept {
         if let (Some(store), Some(number)) = (&self.store, removed.kept) {
             store.remove(number);
         }
-        removed.held.map(Held::taken);
+        take(removed.held);
         self.bytes -= removed.size;
         Some(removed.message)
     }
@@ -241,6 +241,13 @@ impl Kept {
 impl Waiting {
     fn is_of(&self, from: Option<&AgentId>) -> bool {
         from.is_none_or(|from| self.message.source() == from)
+    }
+}
+
+/// It counts as taken.
+fn take(held: Option<Held>) {
+    if let Some(held) = held {
+        held.taken();
     }
 }
 
