@@ -4,7 +4,7 @@
 //! 1. A *round* tries the servers in their order, the first one first, each at once after the one
 //!    before it.
 //! 2. Between rounds is a pause, by chance anywhere from nothing to half a second, doubling up to
-//!    4 s, and to 15 s when that was long in vain ("full jitter"): ten thousand clients that lost one
+//!    2 s, and to 15 s when that was long in vain ("full jitter"): ten thousand clients that lost one
 //!    server together come back one by one.
 //! 3. What a server asked to wait is waited for, and by chance up to as long again.
 //! 4. Where every server says what will not change by itself, it is asked seldom.
@@ -110,8 +110,8 @@ const FIRST: Duration = Duration::from_millis(500);
 /// The longest pause in the first two minutes or so, in which a host has started anew: whoever waits
 /// for a new link does not wait long for a server that is back. One with a crowd before it asks for
 /// longer pauses itself.
-const SOON: Duration = Duration::from_secs(4);
-const SOON_ROUNDS: u32 = 60;
+const SOON: Duration = Duration::from_secs(2);
+const SOON_ROUNDS: u32 = 120;
 /// The longest pause that nobody asked for. Ten thousand clients within it are 670 a second.
 const MOST: Duration = Duration::from_secs(15);
 /// The longest that a server may ask for: with what chance adds, a minute.
@@ -158,18 +158,18 @@ mod tests {
 
     #[test]
     fn clients_that_lost_a_server_together_come_back_spread_over_a_span_that_doubles() {
-        for (round, span) in [(0, 500), (1, 1000), (2, 2000), (3, 4000), (59, 4000)] {
+        for (round, span) in [(0, 500), (1, 1000), (2, 2000), (3, 2000), (119, 2000)] {
             let pauses = pauses(round, None, false);
             fill(&pauses, Duration::ZERO, Duration::from_millis(span));
         }
-        fill(&pauses(60, None, false), Duration::ZERO, 15 * SECOND);
+        fill(&pauses(120, None, false), Duration::ZERO, 15 * SECOND);
     }
 
     #[test]
     fn what_a_server_asks_for_is_waited_for_and_spread_and_is_never_more_than_a_minute() {
         fill(&pauses(0, Some(2 * SECOND), false), 2 * SECOND, 2 * SECOND);
         fill(&pauses(1, Some(8 * SECOND), false), 8 * SECOND, 8 * SECOND);
-        fill(&pauses(3, Some(SECOND), false), SECOND, 4 * SECOND);
+        fill(&pauses(3, Some(SECOND), false), SECOND, 2 * SECOND);
         let endless = Duration::from_millis(u64::MAX);
         fill(&pauses(9, Some(endless), false), 45 * SECOND, 15 * SECOND);
     }
