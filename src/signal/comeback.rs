@@ -219,7 +219,7 @@ mod tests {
             });
             pauses.max().unwrap()
         };
-        assert!(longest(SECOND) > 3 * SECOND);
+        assert!(longest(SECOND) > SECOND);
         assert!(longest(LONG) <= Duration::from_millis(500));
     }
 
