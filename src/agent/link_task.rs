@@ -269,9 +269,9 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
-    use crate::agent::{Agent, AgentEvent, Subscription};
+    use crate::agent::{AgentEvent, Subscription, test_pair};
+    use crate::mesh::OutboxLimits;
     use crate::message::MAX_MESSAGE;
-    use crate::signal::{Admission, Server, ServerConfig};
 
     async fn until(events: &mut Subscription, wanted: fn(&AgentEvent) -> bool) {
         let came = async { while !wanted(&events.recv().await.expect("it lives")) {} };
@@ -282,18 +282,8 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_link_that_does_not_take_messages_any_more_is_made_anew() {
-        let anywhere = "127.0.0.1:0".parse().unwrap();
-        let server = Server::bind(ServerConfig::new(anywhere, Admission::Open))
-            .await
-            .unwrap();
-        let start = |id: &str| {
-            let swarm = "two".parse().unwrap();
-            let agent = Agent::builder(id.parse().unwrap(), &swarm);
-            agent.signal(&server.url()).start()
-        };
-        let (ann, bob) = (start("ann").await.unwrap(), start("bob").await.unwrap());
+        let (ann, bob, server) = test_pair::pair(OutboxLimits::default()).await;
         let mut events = ann.subscribe();
-        ann.linked(1).await.unwrap();
         // What the link refuses, and the agent itself would never hand to it.
         let too_large = Bytes::from(vec![b' '; MAX_MESSAGE + 1]);
         ann.shared.enter(|core| {

@@ -42,6 +42,8 @@ mod signaling;
 mod subscription;
 mod syncer;
 mod taking;
+#[cfg(test)]
+mod test_pair;
 mod testimony;
 mod unread;
 mod vitals;

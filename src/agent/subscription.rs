@@ -208,28 +208,17 @@ mod tests {
     use serde_json::Map;
 
     use super::*;
-    use crate::agent::{Agent, Answer};
+    use crate::agent::{Agent, Answer, test_pair};
     use crate::mesh::{MAX_UNDER_WAY, OutboxLimits};
     use crate::message::{Destination, Draft, Performative, Reason};
-    use crate::signal::{Admission, Server, ServerConfig};
+    use crate::signal::Server;
 
     async fn pair() -> (Agent, Agent, Server) {
-        let anywhere = "127.0.0.1:0".parse().unwrap();
-        let server = Server::bind(ServerConfig::new(anywhere, Admission::Open))
-            .await
-            .unwrap();
-        let start = |id: &str| {
-            let swarm = "two".parse().unwrap();
-            let limits = OutboxLimits {
-                messages: ROOM,
-                ..OutboxLimits::default()
-            };
-            let agent = Agent::builder(id.parse().unwrap(), &swarm).outbox_limits(limits);
-            agent.signal(&server.url()).start()
+        let limits = OutboxLimits {
+            messages: ROOM,
+            ..OutboxLimits::default()
         };
-        let (ann, bob) = (start("ann").await.unwrap(), start("bob").await.unwrap());
-        ann.linked(1).await.unwrap();
-        (ann, bob, server)
+        test_pair::pair(limits).await
     }
 
     fn to_bob() -> Draft {

@@ -100,9 +100,9 @@ fn inbox(agent: &Agent) -> anyhow::Result<Inbox> {
             outbox.display()
         ))
     })?;
-    let verified = before.into_iter().filter_map(|(number, text)| {
+    let verified = before.into_iter().filter_map(|(number, bytes)| {
         // Since it was kept a key may have been revoked, or the file changed.
-        match agent.verify(text.as_bytes()) {
+        match agent.verify(&bytes) {
             Ok(message) => Some((number, message)),
             Err(refusal) => {
                 tracing::warn!(reason = %refusal.reason, detail = %refusal.detail, "a message that the model had not read is not believed any more");

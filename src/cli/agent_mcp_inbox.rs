@@ -379,7 +379,9 @@ mod tests {
         let outbox = tempfile::tempdir().unwrap();
         let again = |texts: &[&str]| {
             let (store, before) = Store::open(outbox.path()).unwrap();
-            let found = before.iter().map(|(_, text)| text.as_str());
+            let found = before
+                .iter()
+                .map(|(_, bytes)| std::str::from_utf8(bytes).unwrap());
             assert_eq!(found.collect::<Vec<_>>(), texts);
             let numbers = before.into_iter().map(|(number, _)| number);
             (store, numbers.collect::<Vec<_>>())

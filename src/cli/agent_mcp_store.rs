@@ -18,8 +18,9 @@ pub(super) struct Store {
 pub(super) type Number = u64;
 
 impl Store {
-    /// Opens the folder, or makes it; gives the texts of all that is kept, oldest first.
-    pub(super) fn open(outbox: &Path) -> io::Result<(Self, Vec<(Number, String)>)> {
+    /// Opens the folder, or makes it; gives the bytes of all that is kept, oldest first:
+    /// whoever verifies them finds out what has become of them.
+    pub(super) fn open(outbox: &Path) -> io::Result<(Self, Vec<(Number, Vec<u8>)>)> {
         let folder = outbox.join(FOLDER);
         let mut builder = DirBuilder::new();
         builder.recursive(true).mode(0o700).create(&folder)?;
@@ -28,7 +29,7 @@ impl Store {
             let path = entry?.path();
             let name = path.file_name().and_then(|name| name.to_str());
             if let Some(number) = name.and_then(number_in) {
-                kept.push((number, fs::read_to_string(&path)?));
+                kept.push((number, fs::read(&path)?));
             } else if path.extension().is_some_and(|it| it == UNFINISHED) {
                 // Of one that is not acknowledged, and comes again.
                 fs::remove_file(&path)?;
@@ -104,7 +105,8 @@ mod tests {
         let torn = outbox.path().join(FOLDER).join("00000000000000000012.new");
         fs::write(&torn, "te").unwrap();
         let (mut store, kept) = Store::open(outbox.path()).unwrap();
-        let expected = [1, 2, 3, 4, 6, 7, 8, 9, 10, 11].map(|n| (n, format!("text {n}")));
+        let expected =
+            [1, 2, 3, 4, 6, 7, 8, 9, 10, 11].map(|n| (n, format!("text {n}").into_bytes()));
         assert_eq!(kept, expected);
         assert!(!torn.exists());
         assert_eq!(store.keep("more").unwrap(), 12);

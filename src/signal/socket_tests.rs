@@ -232,10 +232,11 @@ async fn a_client_that_pings_and_never_reads_is_dropped_when_it_has_not_taken_a_
         flooder.sender().send(sdp.clone().into()).await.unwrap();
     }
     let alive = async {
+        let mut pulse = tokio::time::interval(Duration::from_millis(200));
         loop {
+            pulse.tick().await;
             // Fails when it was dropped.
             let _ = deaf.send(Message::Ping(Default::default())).await;
-            tokio::time::sleep(Duration::from_millis(200)).await;
         }
     };
     let left = tokio::select! {

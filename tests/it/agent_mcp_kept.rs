@@ -7,10 +7,19 @@ use std::process::Stdio;
 use ifswarm::signal::{Admission, Server};
 use rmcp::ServiceExt;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use tokio::process::Child;
 
 use crate::agent_mcp::{Client, done, practise, program};
 use crate::live::{LiveAgent, builder, draft, say, serve, within};
+
+/// A server, the folder of all, and `legal`.
+async fn office() -> (Server, TempDir, LiveAgent) {
+    let server = serve(Admission::Open).await;
+    let folder = tempfile::tempdir().unwrap();
+    let legal = LiveAgent::start(builder("legal", &server.url(), folder.path())).await;
+    (server, folder, legal)
+}
 
 /// The agent `finance` with an outbox below `folder`, and the client that has its pipes.
 async fn finance(server: &Server, folder: &Path) -> (Child, Client) {
@@ -47,9 +56,7 @@ async fn read(finance: &Client, limit: usize) -> Vec<Value> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_model_has_not_read_comes_again_after_a_kill_or_an_end_and_what_it_has_does_not() {
     within(async {
-        let server = serve(Admission::Open).await;
-        let folder = tempfile::tempdir().unwrap();
-        let legal = LiveAgent::start(builder("legal", &server.url(), folder.path())).await;
+        let (server, folder, legal) = office().await;
         let (mut child, client) = finance(&server, folder.path()).await;
         legal.agent.linked(1).await.unwrap();
         for text in ["one", "two", "three"] {
@@ -80,9 +87,7 @@ async fn what_the_model_has_not_read_comes_again_after_a_kill_or_an_end_and_what
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_writes_to_a_model_that_does_not_read_never_waits_and_a_kill_loses_nothing() {
     within(async {
-        let server = serve(Admission::Open).await;
-        let folder = tempfile::tempdir().unwrap();
-        let legal = LiveAgent::start(builder("legal", &server.url(), folder.path())).await;
+        let (server, folder, legal) = office().await;
         let (mut child, client) = finance(&server, folder.path()).await;
         legal.agent.linked(1).await.unwrap();
         // Far more than may be under way, and more bytes than an outbox keeps.

@@ -2,24 +2,15 @@
 
 use ifswarm::agent::{AgentEvent, Subscription};
 use ifswarm::identity::AgentId;
-use ifswarm::signal::Admission;
 use serde_json::json;
 
-use crate::live::{LiveSwarm, builder, draft, say, serve, within};
+use crate::live::{LiveSwarm, Visits, draft, say, within};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_program_received_and_let_go_of_untaken_comes_again_and_what_it_took_does_not() {
     within(async {
-        let server = serve(Admission::Open).await;
-        let folder = tempfile::tempdir().unwrap();
-        let ann = builder("ann", &server.url(), folder.path());
-        let ann = ann.start().await.unwrap();
-        let start = async || {
-            let builder = builder("bob", &server.url(), folder.path());
-            let builder = builder.outbox(Some(folder.path().join("outbox")));
-            builder.start().await.unwrap()
-        };
-        let bob = start().await;
+        let visits = Visits::begin().await;
+        let (ann, bob) = (&visits.ann, visits.bob().await);
         let mut inbox = bob.subscribe();
         ann.linked(1).await.unwrap();
         let mut untaken = Vec::new();
@@ -42,16 +33,14 @@ async fn what_a_program_received_and_let_go_of_untaken_comes_again_and_what_it_t
         assert_eq!(text(&mut inbox, ann.id()).await, "five");
         bob.shutdown("once more").await.unwrap();
 
-        let bob = start().await;
+        let bob = visits.bob().await;
         let mut inbox = bob.subscribe();
         ann.linked(1).await.unwrap();
         ann.send(say("bob", "six")).await.unwrap();
         for expected in ["two", "four", "six"] {
             assert_eq!(text(&mut inbox, ann.id()).await, expected);
         }
-        ann.shutdown("done").await.unwrap();
-        bob.shutdown("done").await.unwrap();
-        server.shutdown().await;
+        visits.end(bob).await;
     })
     .await;
 }

@@ -95,6 +95,40 @@ impl LiveSwarm {
     }
 }
 
+/// Ann, in memory, and a place for Bob, who has an outbox on disk and comes and goes.
+pub(crate) struct Visits {
+    server: Server,
+    folder: TempDir,
+    pub(crate) ann: Agent,
+}
+
+impl Visits {
+    pub(crate) async fn begin() -> Self {
+        let server = serve(Admission::Open).await;
+        let folder = tempfile::tempdir().unwrap();
+        let ann = builder("ann", &server.url(), folder.path());
+        let ann = ann.start().await.unwrap();
+        Self {
+            server,
+            folder,
+            ann,
+        }
+    }
+
+    pub(crate) async fn bob(&self) -> Agent {
+        let bob = builder("bob", &self.server.url(), self.folder.path());
+        let bob = bob.outbox(Some(self.folder.path().join("outbox")));
+        bob.start().await.unwrap()
+    }
+
+    /// All leave, Ann first.
+    pub(crate) async fn end(self, bob: Agent) {
+        self.ann.shutdown("done").await.unwrap();
+        bob.shutdown("done").await.unwrap();
+        self.server.shutdown().await;
+    }
+}
+
 impl LiveAgent {
     pub(crate) async fn start(builder: Builder) -> Self {
         let agent = builder.start().await.expect("an agent that starts");

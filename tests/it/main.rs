@@ -65,5 +65,6 @@ mod sdp_fixtures;
 mod support;
 mod tls;
 mod unread;
+mod watched;
 mod witness_fixtures;
 mod world;

@@ -2,6 +2,7 @@
 //! its own children.
 
 use std::fs;
+use std::path::PathBuf;
 
 use serde_json::json;
 
@@ -42,17 +43,21 @@ fn a_program_that_ends_with_0_has_done_its_work_and_the_agent_leaves() {
     bob.end();
 }
 
-#[test]
-fn who_writes_to_a_program_that_does_not_read_is_held_up_and_loses_nothing() {
-    let stage = Stage::new(&["ann", "bob", "zoe"]);
+/// An agent whose program is deaf until there is a first file; then it keeps what comes in the second.
+fn deaf(stage: &Stage, id: &str) -> (Program, PathBuf, PathBuf) {
     let (go, done) = (stage.path("go"), stage.path("done"));
-    // Deaf until there is a file; then it keeps what comes.
     let program = format!(
         "while test ! -e {}; do sleep 0.05; done; cat >{}",
         go.display(),
         done.display()
     );
-    let deaf = Program::start(&mut stage.exec("bob", &program));
+    (Program::start(&mut stage.exec(id, &program)), go, done)
+}
+
+#[test]
+fn who_writes_to_a_program_that_does_not_read_is_held_up_and_loses_nothing() {
+    let stage = Stage::new(&["ann", "bob", "zoe"]);
+    let (deaf, go, done) = deaf(&stage, "bob");
     let mut ann = Program::start(&mut stage.agent("ann"));
     let mut zoe = Program::start(&mut stage.agent("zoe"));
     let mut stdin = ann.stdin.take().unwrap();
@@ -128,13 +133,7 @@ fn who_writes_to_a_program_that_does_not_read_is_held_up_and_loses_nothing() {
 #[test]
 fn what_is_said_to_others_does_not_wait_behind_a_program_that_does_not_read() {
     let stage = Stage::new(&["ann", "bob", "zoe"]);
-    let (go, done) = (stage.path("go"), stage.path("done"));
-    let program = format!(
-        "while test ! -e {}; do sleep 0.05; done; cat >{}",
-        go.display(),
-        done.display()
-    );
-    let deaf = Program::start(&mut stage.exec("bob", &program));
+    let (deaf, go, done) = deaf(&stage, "bob");
     let mut ann = Program::start(&mut stage.agent("ann"));
     let zoe = Program::start(&mut stage.agent("zoe"));
     let padding = "x".repeat(8_000);

@@ -9,7 +9,7 @@ use ifswarm::signal::Admission;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
-use crate::live::{LiveSwarm, builder, draft, say, serve, within};
+use crate::live::{LiveSwarm, Visits, draft, say, serve, within};
 use crate::program::kill;
 use crate::raw::Raw;
 
@@ -67,32 +67,24 @@ async fn a_program_that_does_not_read_keeps_its_links_and_then_gets_everything_o
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_stands_unread_in_a_subscription_that_is_dropped_waits_for_the_next_one() {
     within(async {
-        let server = serve(Admission::Open).await;
-        let folder = tempfile::tempdir().unwrap();
-        let ann = builder("ann", &server.url(), folder.path());
-        let ann = ann.start().await.unwrap();
-        let start = async || {
-            let builder = builder("bob", &server.url(), folder.path());
-            let builder = builder.outbox(Some(folder.path().join("outbox")));
-            builder.start().await.unwrap()
-        };
-        let bob = start().await;
+        let visits = Visits::begin().await;
+        let (ann, bob) = (&visits.ann, visits.bob().await);
         let mut inbox = bob.subscribe();
         ann.linked(1).await.unwrap();
-        send(&ann, 1..=3).await;
+        send(ann, 1..=3).await;
         assert_eq!(number(&mut inbox, ann.id()).await, 1);
         delivered(&bob, 3).await;
         drop(inbox);
         // As does what comes while nobody listens. Nothing is held up by what was left unread: far
         // more goes through than may be under way.
-        send(&ann, 4..=MANY).await;
+        send(ann, 4..=MANY).await;
         let mut inbox = bob.subscribe();
         for n in 2..=MANY {
             assert_eq!(number(&mut inbox, ann.id()).await, n);
         }
         // One of two that leaves what the other has not: it goes to that one.
         let mut first = bob.subscribe();
-        send(&ann, MANY + 1..=MANY + 2).await;
+        send(ann, MANY + 1..=MANY + 2).await;
         delivered(&bob, MANY + 2).await;
         assert_eq!(number(&mut first, ann.id()).await, MANY + 1);
         drop(inbox);
@@ -100,23 +92,21 @@ async fn what_stands_unread_in_a_subscription_that_is_dropped_waits_for_the_next
         drop(first);
         assert_eq!(number(&mut second, ann.id()).await, MANY + 2);
         // What nobody has read at the end comes again after it.
-        send(&ann, MANY + 3..=MANY + 4).await;
+        send(ann, MANY + 3..=MANY + 4).await;
         delivered(&bob, MANY + 4).await;
         assert_eq!(number(&mut second, ann.id()).await, MANY + 3);
         bob.shutdown("once more").await.unwrap();
         drop(second);
 
-        let bob = start().await;
+        let bob = visits.bob().await;
         let mut inbox = bob.subscribe();
         // He had said goodbye, and is not sent to before he is back.
         ann.linked(1).await.unwrap();
-        send(&ann, MANY + 5..=MANY + 5).await;
+        send(ann, MANY + 5..=MANY + 5).await;
         for n in [MANY + 4, MANY + 5] {
             assert_eq!(number(&mut inbox, ann.id()).await, n);
         }
-        ann.shutdown("done").await.unwrap();
-        bob.shutdown("done").await.unwrap();
-        server.shutdown().await;
+        visits.end(bob).await;
     })
     .await;
 }
@@ -124,33 +114,28 @@ async fn what_stands_unread_in_a_subscription_that_is_dropped_waits_for_the_next
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_program_that_subscribes_anew_and_then_drops_its_old_subscription_reads_all_in_order() {
     within(async {
-        let server = serve(Admission::Open).await;
-        let folder = tempfile::tempdir().unwrap();
-        let ann = builder("ann", &server.url(), folder.path());
-        let ann = ann.start().await.unwrap();
-        let bob = builder("bob", &server.url(), folder.path());
-        let bob = bob.outbox(Some(folder.path().join("outbox")));
-        let bob = bob.start().await.unwrap();
+        let visits = Visits::begin().await;
+        let (ann, bob) = (&visits.ann, visits.bob().await);
         let mut old = bob.subscribe();
         ann.linked(1).await.unwrap();
-        send(&ann, 1..=3).await;
+        send(ann, 1..=3).await;
         assert_eq!(number(&mut old, ann.id()).await, 1);
         delivered(&bob, 3).await;
         let mut new = bob.subscribe();
-        send(&ann, 4..=5).await;
+        send(ann, 4..=5).await;
         delivered(&bob, 5).await;
         drop(old);
-        send(&ann, 6..=6).await;
+        send(ann, 6..=6).await;
         for n in 2..=6 {
             assert_eq!(number(&mut new, ann.id()).await, n);
         }
         // Two that are left: each has what it had not, in its place.
         let mut other = bob.subscribe();
-        send(&ann, 7..=8).await;
+        send(ann, 7..=8).await;
         delivered(&bob, 8).await;
         assert_eq!(number(&mut other, ann.id()).await, 7);
         let third = bob.subscribe();
-        send(&ann, 9..=9).await;
+        send(ann, 9..=9).await;
         delivered(&bob, 9).await;
         drop(new);
         drop(third);
@@ -158,13 +143,11 @@ async fn a_program_that_subscribes_anew_and_then_drops_its_old_subscription_read
             assert_eq!(number(&mut other, ann.id()).await, n);
         }
         // All is acknowledged, and nothing comes twice.
-        ann.shutdown("done").await.unwrap();
         assert_eq!(bob.stats().duplicated, 0);
-        bob.shutdown("done").await.unwrap();
+        visits.end(bob).await;
         while let Some(event) = other.recv().await {
             assert!(!matches!(event, AgentEvent::Message(_)), "{event:?}");
         }
-        server.shutdown().await;
     })
     .await;
 }
