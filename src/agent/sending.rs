@@ -41,7 +41,7 @@ impl Agent {
     /// Signs `draft`, witnesses it and keeps it for its receiver, or for every agent of the mesh if
     /// its destination is `*`, until it is acknowledged. It goes out at once where a link is up,
     /// and else when one is. Waits while as much is kept for a receiver as may be; with `*`, for
-    /// all of them.
+    /// all of them but those that have taken nothing for a minute.
     ///
     /// # Errors
     /// [`SendError`]: nothing was sent.
