@@ -60,7 +60,7 @@ pub(super) type SharedJournal = Arc<Mutex<Journal>>;
 /// [noted](Self::note) and this is dropped. Until then an agent that is killed, or ends, gets it again
 /// when it comes back, and its author sends only so many more before. So say of each that it is taken,
 /// or end the agent.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Held(pub(super) Option<Arc<OnItsWay>>);
 
 impl Held {

@@ -146,7 +146,9 @@ impl Kept {
             return;
         }
         let text = text_of(&message);
-        let kept = match self.store.as_mut().map(|store| store.keep(&text)) {
+        let is_next = !self.waits_for_room(message.source());
+        let store = self.store.as_mut().filter(|_| is_next);
+        let kept = match store.map(|store| store.keep(&text)) {
             Some(Ok(number)) => Some(number),
             Some(Err(err)) => {
                 tracing::warn!(peer = %message.source(), reason = %err, "a message for the model cannot be kept: its author waits until it is read");
@@ -163,6 +165,13 @@ impl Kept {
             kept,
             held,
         });
+    }
+
+    /// Whether one of this author could not be kept: then none behind it is, which would be before it
+    /// after a restart.
+    fn waits_for_room(&self, author: &AgentId) -> bool {
+        let mut messages = self.messages.iter();
+        messages.any(|it| it.held.is_some() && it.is_of(Some(author)))
     }
 
     fn push(&mut self, waiting: Waiting) {
@@ -405,5 +414,26 @@ mod tests {
         assert_eq!(numbers(&inbox.take(9, None)), [3, 4]);
         assert_eq!(inbox.kept().bytes, 0);
         let _ = again(&[]);
+    }
+
+    #[test]
+    fn what_comes_behind_a_message_that_could_not_be_kept_is_not_kept_before_it() {
+        let outbox = tempfile::tempdir().unwrap();
+        let (store, _) = Store::open(outbox.path()).unwrap();
+        let inbox = Inbox::kept_in(store, Vec::new());
+        let put = |from, number| inbox.put(message(from, number, 0), Some(Held::default()));
+        let kept = || Store::open(outbox.path()).unwrap().1.len();
+        std::fs::remove_dir_all(outbox.path()).unwrap();
+        put("ann", 1);
+        assert_eq!(kept(), 0, "the folder is there again");
+        put("ann", 2);
+        assert_eq!(kept(), 0);
+        put("bob", 1);
+        assert_eq!(kept(), 1);
+        assert_eq!(numbers(&inbox.take(2, None)), [1, 2]);
+        put("ann", 3);
+        assert_eq!(kept(), 2);
+        assert_eq!(numbers(&inbox.take(9, None)), [1, 3]);
+        assert_eq!(kept(), 0);
     }
 }

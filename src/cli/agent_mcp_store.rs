@@ -17,10 +17,13 @@ pub(super) struct Store {
 /// The number of a message that is kept.
 pub(super) type Number = u64;
 
+/// What is kept: numbers, and bytes.
+pub(super) type Found = Vec<(Number, Vec<u8>)>;
+
 impl Store {
     /// Opens the folder, or makes it; gives the bytes of all that is kept, oldest first:
     /// whoever verifies them finds out what has become of them.
-    pub(super) fn open(outbox: &Path) -> io::Result<(Self, Vec<(Number, Vec<u8>)>)> {
+    pub(super) fn open(outbox: &Path) -> io::Result<(Self, Found)> {
         let folder = outbox.join(FOLDER);
         let mut builder = DirBuilder::new();
         builder.recursive(true).mode(0o700).create(&folder)?;
